@@ -1,0 +1,1 @@
+"""The Corten client library."""

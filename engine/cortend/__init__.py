@@ -1,0 +1,1 @@
+"""The engine: one daemon that keeps images, snapshots and containers, behind several doors."""

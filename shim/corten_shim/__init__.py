@@ -1,0 +1,1 @@
+"""The shim and its native OCI runtime. Standard library only."""
