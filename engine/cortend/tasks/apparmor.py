@@ -35,23 +35,18 @@ profile {host.APPARMOR_PROFILE} flags=(attach_disconnected,mediate_deleted) {{
   signal (send,receive) peer={host.APPARMOR_PROFILE},
   ptrace (trace,read,tracedby,readby) peer={host.APPARMOR_PROFILE},
 
-  deny @{{PROC}}/* w,
-  deny @{{PROC}}/{{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9/]*}}/** w,
-  deny @{{PROC}}/sys/[^k]** w,
-  deny @{{PROC}}/sys/kernel/{{?,??,[^s][^h][^m]**}} w,
-  deny @{{PROC}}/sysrq-trigger rwklx,
-  deny @{{PROC}}/kcore rwklx,
-
   deny mount,
 
-  deny /sys/[^f]*/** wklx,
-  deny /sys/f[^s]*/** wklx,
-  deny /sys/fs/[^c]*/** wklx,
-  deny /sys/fs/c[^g]*/** wklx,
-  deny /sys/fs/cg[^r]*/** wklx,
-  deny /sys/firmware/** rwklx,
-  deny /sys/devices/virtual/powercap/** rwklx,
-  deny /sys/kernel/security/** rwklx,
+  deny @{{PROC}}/* w,
+  deny @{{PROC}}/{{kcore,kmem,mem,sysrq-trigger}} rwklx,
+  deny @{{PROC}}/{{acpi,asound,bus,driver,fs,irq,scsi,tty}}/** wklx,
+  deny @{{PROC}}/sys/{{abi,crypto,debug,dev,fs,sunrpc,user,vm}}/** wklx,
+  # What is left of sys/kernel belongs to the container's own IPC namespace: msg*, sem, shm*.
+  deny @{{PROC}}/sys/kernel/[^ms]** wklx,
+
+  deny /sys/{{block,bus,class,dev,devices,hypervisor,kernel,module,power}}/** wklx,
+  deny /sys/fs/[^c]** wklx,
+  deny /sys/{{firmware,devices/virtual/powercap,kernel/security}}/** rwklx,
 }}
 """
 
@@ -64,7 +59,7 @@ async def load() -> str:
     if parser is None:
         log.warning("apparmor.unavailable", reason="apparmor_parser is not installed")
         return ""
-    process = await programs.start([parser, "--replace", "--write-cache=no"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    process = await programs.start([parser, "--replace", "--skip-cache"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
         _, message = await asyncio.wait_for(process.communicate(_PROFILE.encode()), LOAD_SECONDS)
     except TimeoutError:
