@@ -1,0 +1,1 @@
+"""Metadata in SQLite: one file, one writer, one repository module per noun."""
