@@ -1,0 +1,1 @@
+"""Values of the domain: frozen, parsed at the border, no IO."""
