@@ -13,7 +13,8 @@ _META = (
     ) WITHOUT ROWID""",
 )
 
-# `record` is the intent and `state` what the last task did, both JSON; the rest is what is looked up.
+# `record` is the intent, `image` the image's configuration at create, `state` what the last task did, all JSON; the rest
+# is what is looked up.
 _CONTAINERS = (
     """CREATE TABLE containers (
         id TEXT PRIMARY KEY,
@@ -24,6 +25,7 @@ _CONTAINERS = (
         image_id TEXT NOT NULL,
         created_at_ns INTEGER NOT NULL,
         record TEXT NOT NULL,
+        image TEXT NOT NULL,
         state TEXT NOT NULL
     ) WITHOUT ROWID""",
     "CREATE UNIQUE INDEX containers_by_name ON containers (namespace, name)",
@@ -43,9 +45,40 @@ _EVENTS = (
     )""",
 )
 
+# `number` is the name of the directory; it is never stored before the directory is on disk.
+_SNAPSHOTS = (
+    """CREATE TABLE snapshots (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        parent INTEGER REFERENCES snapshots (number),
+        created_at_ns INTEGER NOT NULL,
+        labels TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        inodes INTEGER NOT NULL
+    )""",
+    "CREATE INDEX snapshots_by_parent ON snapshots (parent)",
+)
+
+_LEASES = (
+    """CREATE TABLE leases (
+        id TEXT PRIMARY KEY,
+        created_at_ns INTEGER NOT NULL,
+        expires_at_ns INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE lease_resources (
+        lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (lease, kind, name)
+    ) WITHOUT ROWID""",
+)
+
 # One statement an entry. Append; never reorder, never edit one that was released.
 MIGRATIONS: tuple[str, ...] = (
     *_META,
     *_CONTAINERS,
     *_EVENTS,
+    *_SNAPSHOTS,
+    *_LEASES,
 )

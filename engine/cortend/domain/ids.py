@@ -30,8 +30,8 @@ _SURNAMES = """
 agnesi ampere archimedes babbage banach bell bohr boole bosch brunel carnot cauchy church curie daimler darwin diesel
 dijkstra eiffel erdos euler faraday fermi fourier franklin galois gauss germain godel goodall hamilton hertz hopper
 huygens joule kelvin kepler kirchhoff knuth kovalevskaya lagrange laplace leibniz liskov lovelace maxwell meitner mendel
-morse napier newton noether ohm pascal pasteur planck poincare ramanujan riemann ritchie rontgen shannon siemens somerville
-tesla torvalds turing volta watt wiles wright zuse
+morse napier newton noether ohm pascal pasteur planck poincare ramanujan riemann ritchie rontgen shannon siemens
+somerville tesla torvalds turing volta watt wiles wright zuse
 """.split()
 
 

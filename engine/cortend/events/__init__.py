@@ -1,0 +1,1 @@
+"""Events: recorded with the change they tell of, followed by cursor."""
