@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corten_api.errors import InvalidArgument, NotFound
-
 from cortend.domain.containers import Security
 from cortend.oci import capabilities
 from cortend.oci.runtime_spec import Device, HostFacts
