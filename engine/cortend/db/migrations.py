@@ -13,8 +13,8 @@ _META = (
     ) WITHOUT ROWID""",
 )
 
-# `record` is the intent, `image` the image's configuration at create, `state` what the last task did, all JSON; the rest
-# is what is looked up.
+# `record` is the intent, `image` the image's configuration at create, `state` what the last task did, all JSON; the
+# rest is what is looked up.
 _CONTAINERS = (
     """CREATE TABLE containers (
         id TEXT PRIMARY KEY,

@@ -1,7 +1,7 @@
 """The event log: what happened, in order, for subscribers that may be slow or away.
 
-Owns retention and wake-ups. Nothing is queued for a subscriber: each reads the database by its own cursor, so a slow one
-costs nothing and misses only what retention dropped.
+Owns retention and wake-ups. Nothing is queued for a subscriber: each reads the database by its own cursor, so a slow
+one costs nothing and misses only what retention dropped.
 """
 
 from __future__ import annotations

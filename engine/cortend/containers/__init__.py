@@ -1,0 +1,1 @@
+"""Containers: records made, found, renamed and removed."""
