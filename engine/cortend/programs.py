@@ -64,5 +64,9 @@ def _watch_children_by_pidfd() -> None:
     if sys.version_info >= (3, 12):
         return
     policy = asyncio.get_event_loop_policy()
-    if not isinstance(policy.get_child_watcher(), asyncio.PidfdChildWatcher):
-        policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    watcher = policy.get_child_watcher()
+    if not isinstance(watcher, asyncio.PidfdChildWatcher):
+        watcher = asyncio.PidfdChildWatcher()
+        policy.set_child_watcher(watcher)
+    if not watcher.is_active():
+        watcher.attach_loop(asyncio.get_running_loop())
