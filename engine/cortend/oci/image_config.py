@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from corten_api.errors import InvalidArgument
+
 from cortend.oci.digest import Digest
 from cortend.oci.platform import Platform
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from corten_api.errors import FailedPrecondition, InvalidArgument
+
 from cortend.oci import platform as platforms
 from cortend.oci.digest import Digest
 from cortend.oci.image_config import MAX_LAYERS

@@ -1,0 +1,1 @@
+"""Blobs by digest, kept as an OCI image layout."""

@@ -1,0 +1,1 @@
+"""Unpacking layers: a confined worker, and chains of layers as snapshots."""

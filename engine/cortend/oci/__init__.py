@@ -1,0 +1,1 @@
+"""Codecs of OCI and Docker documents: bytes in, values out, no IO."""

@@ -1,0 +1,1 @@
+"""Filesystem trees made on top of trees."""
