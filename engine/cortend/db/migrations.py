@@ -74,6 +74,36 @@ _LEASES = (
     ) WITHOUT ROWID""",
 )
 
+# Descriptors, layers, diff_ids and labels are JSON. A name belongs to the namespace that made it; `removed` hides an
+# image that only a stopped container still needs.
+_IMAGES = (
+    """CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        manifest TEXT NOT NULL,
+        config TEXT NOT NULL,
+        layers TEXT NOT NULL,
+        diff_ids TEXT NOT NULL,
+        chain_id TEXT NOT NULL,
+        os TEXT NOT NULL,
+        architecture TEXT NOT NULL,
+        variant TEXT NOT NULL,
+        created_at_ns INTEGER NOT NULL,
+        pulled_at_ns INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        content_size INTEGER NOT NULL,
+        labels TEXT NOT NULL,
+        removed INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE image_names (
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        image_id TEXT NOT NULL,
+        target TEXT NOT NULL,
+        PRIMARY KEY (name, namespace)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX image_names_by_image ON image_names (image_id)",
+)
+
 # One statement an entry. Append; never reorder, never edit one that was released.
 MIGRATIONS: tuple[str, ...] = (
     *_META,
@@ -81,4 +111,5 @@ MIGRATIONS: tuple[str, ...] = (
     *_EVENTS,
     *_SNAPSHOTS,
     *_LEASES,
+    *_IMAGES,
 )

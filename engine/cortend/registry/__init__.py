@@ -1,0 +1,1 @@
+"""The registry client: manifests and blobs by the OCI distribution protocol."""
