@@ -1,0 +1,1 @@
+"""The images use case: pulling, loading, naming and removing images."""
