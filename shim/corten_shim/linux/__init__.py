@@ -1,0 +1,1 @@
+"""The kernel's interface: every system call the shim makes that the standard library does not offer."""

@@ -1,0 +1,76 @@
+"""Processes: handles that cannot be mistaken, capabilities, keyrings, filters."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from corten_shim.linux import const
+from corten_shim.linux.libc import (
+    CapabilityData,
+    CapabilityHeader,
+    SocketFilterProgram,
+    by_reference,
+    prctl,
+    system_call,
+)
+
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def pidfd_open(pid: int) -> int:
+    """A handle for process `pid`; ready to read when it has ended (pidfd_open(2))."""
+    return os.pidfd_open(pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of `pidfd`. Raises ProcessLookupError once it was reaped."""
+    signal.pidfd_send_signal(pidfd, number)
+
+
+def set_dumpable(value: bool) -> None:
+    """Whether others of the same user may trace this process and open what its /proc links lead to."""
+    prctl(const.PR_SET_DUMPABLE, int(value))
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    prctl(const.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_capabilities(*, effective: int, permitted: int, inheritable: int) -> None:
+    """The three sets of this thread as bit masks (capset(2))."""
+    header = CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    data = (CapabilityData * 2)()
+    for word in (0, 1):
+        shift = 32 * word
+        data[word].effective = effective >> shift & 0xFFFFFFFF
+        data[word].permitted = permitted >> shift & 0xFFFFFFFF
+        data[word].inheritable = inheritable >> shift & 0xFFFFFFFF
+    system_call("capset", by_reference(header), by_reference(data))  # type: ignore[arg-type]
+
+
+def bound_capabilities(mask: int, last: int) -> None:
+    """Drop from the bounding set every capability up to `last` that `mask` lacks."""
+    for number in range(last + 1):
+        if not mask >> number & 1:
+            prctl(const.PR_CAPBSET_DROP, number)
+
+
+def set_ambient(mask: int, last: int) -> None:
+    """The ambient set; each must be permitted and inheritable already."""
+    prctl(const.PR_CAP_AMBIENT, const.PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(last + 1):
+        if mask >> number & 1:
+            prctl(const.PR_CAP_AMBIENT, const.PR_CAP_AMBIENT_RAISE, number)
+
+
+def join_session_keyring(name: str) -> None:
+    """A new, empty session keyring, so that the keys of who started us are out of reach (keyctl(2))."""
+    system_call("keyctl", const.KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name), about=name)
+
+
+def load_seccomp(program: bytes, flags: int) -> None:
+    """Install a compiled filter: `program` is an array of struct sock_filter, 8 bytes each (seccomp(2))."""
+    compiled = SocketFilterProgram(len(program) // 8, program)
+    system_call("seccomp", const.SECCOMP_SET_MODE_FILTER, flags, by_reference(compiled))
