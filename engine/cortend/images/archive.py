@@ -1,7 +1,7 @@
 """The members of a tar archive that lies in a file: where each one's bytes are.
 
-Owns reading headers (ustar, GNU long names, pax) with limits on all of them. Names are only keys: nothing is ever opened
-by them. What the members mean is `load`'s.
+Owns reading headers (ustar, GNU long names, pax) with limits on all of them. Names are only keys: nothing is ever
+opened by them. What the members mean is `load`'s.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from corten_api.errors import DataLoss, FailedPrecondition, InvalidArgument
 
@@ -89,6 +90,11 @@ class Assembler:
         self._snapshots = snapshots
         self._chains = chains
         self._events = events
+        self._locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
+
+    def blob_lock(self, digest: Digest) -> asyncio.Lock:
+        """Held while one blob is brought here, so that two who want it do not do it twice."""
+        return self._locks.setdefault(digest, asyncio.Lock())
 
     async def read_manifest(self, descriptor: Descriptor, *, name: str) -> Manifest | Index:
         """A manifest or index that is here. Raises NotFound, InvalidArgument."""

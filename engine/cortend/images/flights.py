@@ -6,7 +6,7 @@ Owns the running work by key. What the work is, is its starter's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from cortend.images.progress import Board, Progress
@@ -33,7 +33,7 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[T]] = {}
 
-    async def join(self, key: Hashable, work: Callable[[Board], Awaitable[T]]) -> AsyncIterator[Progress | T]:
+    async def join(self, key: Hashable, work: Callable[[Board], Awaitable[T]]) -> AsyncGenerator[Progress | T, None]:
         """Every step, and the result last. `work` is begun unless a caller before us did for this key.
 
         Closing the iterator leaves; the last to leave cancels the work and waits for its end.

@@ -91,9 +91,9 @@ def _oci_images(archive: Archive, wanted: Platform) -> list[ArchivedImage]:
             continue
         more = _references(tags.get(image.parts.manifest.config.digest.hex, ()))
         found.append(replace(image, names=_unique((*names, *more))))
-    for names, error in refused:  # fine where the same names have an image that suits
+    for names, refusal in refused:  # fine where the same names have an image that suits
         if not any(_annotated(each.parts.target) == names for each in found):
-            raise error
+            raise refusal
     if not found:
         raise InvalidArgument("image archive", "", "its index.json names no image")
     return _merged(found)
@@ -214,9 +214,9 @@ def _merged(found: list[ArchivedImage]) -> list[ArchivedImage]:
     """One entry per image: an index names it once per tag."""
     by_id: dict[Digest, ArchivedImage] = {}
     for each in found:
-        id = each.parts.manifest.config.digest
-        before = by_id.get(id)
-        by_id[id] = each if before is None else replace(before, names=_unique((*before.names, *each.names)))
+        digest = each.parts.manifest.config.digest
+        before = by_id.get(digest)
+        by_id[digest] = each if before is None else replace(before, names=_unique((*before.names, *each.names)))
     return list(by_id.values())
 
 

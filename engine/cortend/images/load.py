@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from corten_api.errors import AlreadyExists
 
+from cortend.content.ingest import Ingest
 from cortend.domain.images import Image, ImageName
 from cortend.gc import GarbageCollector
 from cortend.images import layouts
@@ -59,24 +60,28 @@ class Loader:
     async def _store(self, archive: Archive, image: ArchivedImage, board: Board) -> None:
         for document in image.documents:
             await settled(self._content.add, document)
-        for layer, member in image.members:
+        for layer, _ in image.members:
             board.post(Phase.WAITING, layer)
         for layer, member in image.members:
             await self._copy(archive, layer, member, board)
         await self._assembler.unpack(image.parts, len(image.members), board)
 
     async def _copy(self, archive: Archive, layer: Descriptor, member: Member, board: Board) -> None:
-        try:
-            ingest = await settled(self._content.writer, layer)
-        except AlreadyExists:
-            board.post(Phase.EXISTS, layer, layer.size)
-            return
+        async with self._assembler.blob_lock(layer.digest):
+            try:
+                ingest = await settled(self._content.writer, layer)
+            except AlreadyExists:
+                board.post(Phase.EXISTS, layer, layer.size)
+                return
+            await self._write(archive, ingest, layer, member, board)
+        board.post(Phase.VERIFIED, layer, layer.size)
+
+    async def _write(self, archive: Archive, ingest: Ingest, layer: Descriptor, member: Member, board: Board) -> None:
         with ingest:
             while data := await asyncio.to_thread(archive.chunk, member, ingest.offset, _CHUNK):
                 await settled(ingest.write, data)
                 board.post(Phase.DOWNLOADING, layer, ingest.offset)
             await settled(ingest.commit)
-        board.post(Phase.VERIFIED, layer, layer.size)
 
     async def _record(self, image: ArchivedImage, namespace: str) -> Image:
         target = image.parts.target

@@ -12,7 +12,6 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from corten_api.errors import InvalidArgument, ResourceExhausted
 
@@ -62,7 +61,6 @@ class Puller:
         self._registry = registry
         self._collector = collector
         self._parallel_layers = parallel_layers
-        self._locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def current(self, request: PullRequest) -> Digest | None:
         """The digest that the registry has for the request's tag now, None where it tells none."""
@@ -147,8 +145,7 @@ class Puller:
 
     async def _blob(self, descriptor: Descriptor, repository: Repository, board: Board) -> None:
         """Have one blob here. Pulls that want the same one wait for each other and go on where the other ended."""
-        lock = self._locks.setdefault(descriptor.digest, asyncio.Lock())
-        async with lock:
+        async with self._assembler.blob_lock(descriptor.digest):
             if await asyncio.to_thread(self._content.exists, descriptor.digest):
                 info = await asyncio.to_thread(self._content.info, descriptor.digest)
                 if info.size != descriptor.size:

@@ -31,7 +31,7 @@ async def spool(stream: AsyncIterator[bytes], directory: Path) -> BinaryIO:
 
     Raises InvalidArgument for other compressions and damaged ones, ResourceExhausted for a full disk or a bomb.
     """
-    file = cast("BinaryIO", tempfile.TemporaryFile(dir=directory, buffering=0))
+    file = _unnamed(directory)
     try:
         size = 0
         async for data in stream:
@@ -56,15 +56,13 @@ def _refuse_unknown(magic: bytes) -> None:
         raise InvalidArgument("image archive", "", "is empty")
     for start, name in _MAGICS.items():
         if magic.startswith(start):
-            raise InvalidArgument(
-                "image archive", "", f"is compressed with {name}; plain, gzip and zstd are understood"
-            )
+            raise InvalidArgument("image archive", "", f"is compressed with {name}; gzip and zstd are understood")
 
 
 def _decompressed(file: BinaryIO, compressed: int, directory: Path, is_gzip: bool) -> BinaryIO:
     """A new file with what `file` holds."""
     file.seek(0)
-    plain = cast("BinaryIO", tempfile.TemporaryFile(dir=directory, buffering=0))
+    plain = _unnamed(directory)
     limit = min(_MAX_BYTES, max(_RATIO_FLOOR, compressed * _MAX_RATIO))
     try:
         reader = _reader(file, is_gzip)
@@ -83,9 +81,13 @@ def _decompressed(file: BinaryIO, compressed: int, directory: Path, is_gzip: boo
     return plain
 
 
+def _unnamed(directory: Path) -> BinaryIO:
+    return cast("BinaryIO", tempfile.TemporaryFile(dir=directory, buffering=0))
+
+
 def _reader(file: BinaryIO, is_gzip: bool) -> BinaryIO:
     if is_gzip:
-        return cast("BinaryIO", igzip.IGzipFile(fileobj=file, mode="rb"))
+        return cast("BinaryIO", igzip.open(file, "rb"))  # type: ignore[no-untyped-call]
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     return cast("BinaryIO", decompressor.stream_reader(file, read_across_frames=True, closefd=False))
 
