@@ -11,6 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from corten_shim.linux import libc
+
 
 def disk_usage(root: Path) -> tuple[int, int]:
     """Bytes and inodes below `root` as `du -s` counts them: allocated blocks, hard links once, `root` included."""
@@ -39,9 +41,12 @@ def remove_tree(path: Path) -> None:
 
 
 def sync_filesystem(path: Path) -> None:
-    """Have everything written below `path` so far on disk."""
-    del path
-    os.sync()
+    """Have everything written so far to the filesystem that holds `path` on its disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        libc.syncfs(directory)
+    finally:
+        os.close(directory)
 
 
 def sync_directory(path: Path) -> None:
