@@ -1,8 +1,8 @@
 """Confining the unpacking worker: after `enter` the process sees the target tree, and can do little even there.
 
 Owns namespaces, root, capabilities and limits of that process, in the order in which they have to come. Namespaces:
-mount, network, ipc. Root: the target alone (pivot_root, the old one detached). The lower layers are one detached read-only
-mount, known by its descriptor.
+mount, network, ipc. Root: the target alone (pivot_root, the old one detached). The lower layers are one detached
+read-only mount, known by its descriptor.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _lower_tree(directory: str, lower: list[str]) -> int:
         place = os.path.join(os.path.dirname(directory), "work")
         os.chdir(base)
         layers = ":".join(os.path.relpath(each, base) for each in lower)
-        options = f"lowerdir={layers},userxattr,index=off,metacopy=off,redirect_dir=off"
+        options = f"lowerdir={layers},userxattr,index=off,metacopy=off,redirect_dir=nofollow"
         libc.mount("overlay", place, "overlay", _READ_ONLY, options)
     tree = mount.clone_tree(place)
     try:

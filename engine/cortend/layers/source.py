@@ -21,6 +21,7 @@ _READ = 256 << 10
 _DEPTH = 8
 _MAX_ZSTD_WINDOW = 1 << 27
 _BLOCK = 512
+_GZIP_ERRORS = (cast("type[Exception]", isal_zlib.error), ValueError)
 
 
 class SourceError(Exception):
@@ -158,7 +159,7 @@ class Source:
                     if member.eof:
                         data = member.unused_data
                         member = None
-        except (isal_zlib.error, ValueError) as error:
+        except _GZIP_ERRORS as error:
             raise SourceError("DataLoss", f"is no valid gzip stream: {error}") from None
         if member is not None:
             raise SourceError("DataLoss", "breaks off within its gzip stream")
@@ -166,9 +167,8 @@ class Source:
     def _unzstd(self) -> Iterator[bytes]:
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
         try:
-            with decompressor.stream_reader(
-                cast("IO[bytes]", _Packed(self._packed())), read_across_frames=True
-            ) as reader:
+            packed = cast("IO[bytes]", _Packed(self._packed()))
+            with decompressor.stream_reader(packed, read_across_frames=True) as reader:
                 while chunk := reader.read(CHUNK):
                     yield chunk
         except zstandard.ZstdError as error:

@@ -16,7 +16,7 @@ from cortend.oci.digest import Digest
 from cortend.oci.platform import Platform
 
 MAX_CONFIG_SIZE = 8 << 20
-MAX_LAYERS = 500  # the kernel stacks as many in one overlay
+MAX_LAYERS = 256  # docker stops at 127; more paths do not fit into one page of mount options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The overlay snapshotter: each snapshot holds what differs from its parents, overlayfs stacks them.
 
 Owns the layout `<number>/{fs,work}` and the mount options. Mounts nothing: whoever uses a snapshot performs its mounts.
-The options make a layer's files mean the same on every kernel and let an unprivileged worker write opaque markers.
+The options make a layer's files mean the same on every kernel and let an unprivileged worker write opaque markers
+(`redirect_dir=off` would say "follow" on most kernels, which `userxattr` forbids: EINVAL).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cortend.domain.mounts import Mount
 from cortend.snapshots.directories import DirectorySnapshotter
 from cortend.snapshots.snapshotter import Kind, UnpackTarget, Whiteouts
 
-OPTIONS = ("userxattr", "index=off", "metacopy=off", "redirect_dir=off")
+OPTIONS = ("userxattr", "index=off", "metacopy=off", "redirect_dir=nofollow")
 
 
 class OverlaySnapshotter(DirectorySnapshotter):
