@@ -66,7 +66,7 @@ def retried(function: Callable[..., int], *arguments: Any) -> int:
 
 
 def system_call(call: str, *arguments: Any, about: str | bytes | None = None) -> int:
-    """Call number `call` with integers, bytes or pointers. Raises OSError; ENOSYS where this machine has no such call."""
+    """Make `call` with integers, bytes or pointers. Raises OSError; ENOSYS where this machine has no such call."""
     number = _NUMBERS.get(call)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), about or call, None, call)
@@ -114,6 +114,7 @@ _setns = prototype("setns", ctypes.c_int, ctypes.c_int)
 _prctl = prototype(
     "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
 )
+_syncfs = prototype("syncfs", ctypes.c_int)
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
 
@@ -154,6 +155,11 @@ def set_process_name(name: str) -> None:
     """What ps shows as the command, up to 15 bytes (prctl(2), PR_SET_NAME)."""
     buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
     check(_prctl(15, ctypes.addressof(buffer), 0, 0, 0), "prctl")
+
+
+def syncfs(fd: int) -> None:
+    """Have everything written to the filesystem that `fd` is on reach its disk (syncfs(2))."""
+    check(retried(_syncfs, fd), "syncfs")
 
 
 def setdomainname(name: str) -> None:

@@ -68,7 +68,7 @@ class Library:
         return None if number == self._UNKNOWN_CALL else number
 
     def add_rule(self, handle: Any, action: int, number: int, comparisons: list[tuple[int, int, int, int]]) -> None:
-        array = (Comparison * len(comparisons))(*comparisons)
+        array = (Comparison * len(comparisons))(*(Comparison(*values) for values in comparisons))
         _check(self._rule_add(handle, action, number, len(comparisons), array if comparisons else None), str(number))
 
     def export(self, handle: Any, fd: int) -> None:
