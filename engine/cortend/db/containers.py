@@ -36,7 +36,7 @@ _encoder = msgspec.json.Encoder()
 
 def insert(tx: Transaction, container: Container, image: ImageConfig) -> None:
     """Raises AlreadyExists when the name is in use in the container's namespace."""
-    holder = _one(tx, "namespace = ? AND name = ?", container.namespace, container.name)
+    holder = by_name(tx, container.namespace, container.name)
     if holder is not None:
         raise AlreadyExists("name", container.name, f"container {holder.id[:12]} has it; remove or rename that one")
     record = _Record(config=container.config, image_name=container.image_name, argv=container.argv)
@@ -66,6 +66,12 @@ def get(tx: Transaction, container_id: str) -> Container:
     return found
 
 
+def name_of(tx: Transaction, container_id: str) -> str | None:
+    """Its name now; None when the container is gone."""
+    row = tx.execute("SELECT name FROM containers WHERE id = ?", (container_id,)).fetchone()
+    return None if row is None else str(row["name"])
+
+
 def image_of(tx: Transaction, container_id: str) -> ImageConfig:
     """What the container's image said at create, layers and history left out. Raises NotFound."""
     row = tx.execute("SELECT image FROM containers WHERE id = ?", (container_id,)).fetchone()
@@ -86,12 +92,16 @@ def find(tx: Transaction, namespace: str, text: str) -> Container:
         found = _one(tx, "namespace = ? AND id = ?", namespace, name)
         if found is not None:
             return found
-    found = _one(tx, "namespace = ? AND name = ?", namespace, name)
+    found = by_name(tx, namespace, name)
     if found is None and ids.is_prefix(name):
         found = _by_prefix(tx, namespace, name)
     if found is None:
         raise NotFound("container", text, f'there is no such container in namespace "{namespace}"')
     return found
+
+
+def by_name(tx: Transaction, namespace: str, name: str) -> Container | None:
+    return _one(tx, "namespace = ? AND name = ?", namespace, name)
 
 
 def by_request(tx: Transaction, namespace: str, request_id: str) -> Container | None:
@@ -127,7 +137,7 @@ def put_state(tx: Transaction, container_id: str, state: State) -> bool:
 
 def rename(tx: Transaction, container: Container, new_name: str) -> None:
     """Raises AlreadyExists when another has the name, NotFound when the container is gone."""
-    holder = _one(tx, "namespace = ? AND name = ?", container.namespace, new_name)
+    holder = by_name(tx, container.namespace, new_name)
     if holder is not None and holder.id != container.id:
         raise AlreadyExists("name", new_name, f"container {holder.id[:12]} has it; remove or rename that one")
     if tx.execute("UPDATE containers SET name = ? WHERE id = ?", (new_name, container.id)).rowcount != 1:

@@ -1,6 +1,6 @@
 """Containers as values: the intent a user stated, the state of what ran, the moves between states.
 
-Owns the shape of a container record and its life cycle. Checks nothing: see `cortend.containers.validate`.
+Owns the shape of a container record and its life cycle. Checks nothing: see `cortend.domain.intent`.
 Empty and zero fields of the intent mean what `corten.v1` says: take what the image or the engine says.
 """
 

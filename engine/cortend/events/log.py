@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 from cortend.db import events as rows
 from cortend.db.database import Database, Transaction
@@ -46,7 +46,7 @@ class EventLog:
         """Append an event that goes with no other change."""
         await self._database.write(lambda tx: self.record(tx, topic, id, attributes, namespace), durable=False)
 
-    async def follow(
+    def follow(
         self,
         *,
         after: int = 0,
@@ -54,14 +54,18 @@ class EventLog:
         until_ns: int | None = None,
         topics: Iterable[str] = (),
         namespace: str | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Events in order: those kept after cursor `after` (or since a time) first, then what comes.
 
         With neither, only what comes. `topics` are prefixes, none means all; `namespace` None means every one.
-        Ends at `until_ns`, otherwise never.
+        Ends at `until_ns`, otherwise never. Nothing that happens after this call is missed.
         """
-        prefixes = tuple(topics) or ("",)
         cursor = self._database.read(lambda tx: _beginning(tx, after, since_ns))
+        return self._follow(cursor, until_ns, tuple(topics) or ("",), namespace)
+
+    async def _follow(
+        self, cursor: int, until_ns: int | None, prefixes: tuple[str, ...], namespace: str | None
+    ) -> AsyncGenerator[Event, None]:
         while True:
             woken = self._next_commit()
             position = cursor

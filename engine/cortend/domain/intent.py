@@ -1,19 +1,18 @@
 """What a container's intent must satisfy before a record is made of it.
 
-Owns the checks of single values; each failure names the value and says what would be right. Capabilities, devices and
-seccomp profiles are checked by deriving the spec (see `cortend.oci.runtime_spec`), users by the runtime, in the image.
+Owns the checks of single values; each failure names the value and says what would be right. Pure. Capabilities, devices
+and seccomp profiles are checked by deriving the spec, mount sources by `cortend.tasks.bundle`, users by the runtime.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import posixpath
 import re
 import resource
 from collections.abc import Mapping
 
-from corten_api.errors import InvalidArgument, NotFound
+from corten_api.errors import InvalidArgument
 
 from cortend.domain import signals
 from cortend.domain.containers import ContainerConfig, MountPoint, MountType, Resources, Ulimit
@@ -45,13 +44,13 @@ _MAX_LABELS = 4096
 
 
 def check(config: ContainerConfig, *, host_cpus: int) -> None:
-    """Raises InvalidArgument, or NotFound for a bind source that is not there."""
+    """Raises InvalidArgument for the first value that cannot be."""
     _check_strings(config)
     _check_identity(config)
     if config.stop_signal:
         signals.parse(config.stop_signal)
     for mount in config.mounts:
-        check_mount(mount)
+        _check_mount(mount)
     targets = [posixpath.normpath(mount.target) for mount in config.mounts]
     for target in targets:
         if targets.count(target) > 1:
@@ -65,8 +64,7 @@ def check(config: ContainerConfig, *, host_cpus: int) -> None:
     _check_numbers(config)
 
 
-def check_mount(mount: MountPoint) -> None:
-    """Also at every start: what was there at create may be gone."""
+def _check_mount(mount: MountPoint) -> None:
     target = posixpath.normpath(mount.target)
     if not mount.target.startswith("/") or target in ("/", "//"):
         raise InvalidArgument("mount target", mount.target, "an absolute path below / is needed")
@@ -79,8 +77,6 @@ def check_mount(mount: MountPoint) -> None:
     if mount.propagation not in _PROPAGATIONS:
         detail = f"one of {', '.join(_PROPAGATIONS[1:])} is needed"
         raise InvalidArgument("mount propagation", mount.propagation, detail)
-    if not mount.create_source and not os.path.exists(mount.source):
-        raise NotFound("mount source", mount.source, "there is no such file or directory on the host")
 
 
 def check_resources(resources: Resources, *, host_cpus: int) -> None:
@@ -104,17 +100,16 @@ def check_resources(resources: Resources, *, host_cpus: int) -> None:
     for kind, text in (("cpuset-cpus", resources.cpuset_cpus), ("cpuset-mems", resources.cpuset_mems)):
         if text and _CPUS.fullmatch(text) is None:
             raise InvalidArgument(kind, text, 'a list such as "0-2,4" is needed')
-    _check_cpuset(resources.cpuset_cpus)
+    _check_cpuset(resources.cpuset_cpus, host_cpus)
 
 
-def _check_cpuset(text: str) -> None:
+def _check_cpuset(text: str, host_cpus: int) -> None:
     if not text:
         return
-    highest = os.cpu_count() or 1
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if int(last or first) >= highest or (last and int(last) < int(first)):
-            raise InvalidArgument("cpuset-cpus", text, f"this host has the processors 0-{highest - 1}")
+        if int(last or first) >= host_cpus or (last and int(last) < int(first)):
+            raise InvalidArgument("cpuset-cpus", text, f"this host has the processors 0-{host_cpus - 1}")
 
 
 def _check_strings(config: ContainerConfig) -> None:

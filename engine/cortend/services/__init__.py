@@ -1,0 +1,1 @@
+"""The gRPC door: thin servicers, one converter module per noun."""

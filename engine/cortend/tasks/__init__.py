@@ -1,0 +1,1 @@
+"""Tasks: the running processes of containers, driven through their shims."""
