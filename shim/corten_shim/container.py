@@ -1,0 +1,365 @@
+"""The container of this shim: its init, the processes exec'd beside it, its cgroup and its root.
+
+Owns the order of things from create to delete, and that a step which fails leaves nothing of the earlier ones. How each
+step is done is the kernel half's (`init`, `cgroups`); messages and sockets are `tasks` and `server`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+from corten_shim import exitrecord, faults, init, lifecycle
+from corten_shim.cgroups import Cgroup, open_cgroup
+from corten_shim.exitrecord import Exit
+from corten_shim.linux.errors import RuntimeFault
+from corten_shim.logfile import LogFile
+from corten_shim.process import Process
+from corten_shim.reactor import Reactor
+from corten_shim.streams import StreamOptions, Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten_shim.messages import CreateOptions
+
+DEATH_SECONDS = 10.0
+
+
+class Container:
+    """Made by `create`; `processes` has the init under the exec id "" until it is deleted."""
+
+    __slots__ = (
+        "_cgroup",
+        "_log",
+        "_options",
+        "_reactor",
+        "_root_fd",
+        "bundle",
+        "id",
+        "processes",
+        "spec",
+        "warnings",
+    )
+
+    def __init__(self, reactor: Reactor, *, id: str, bundle: str, options: CreateOptions) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._cgroup: Cgroup | None = None
+        self._log: LogFile | None = None
+        self._root_fd = -1
+        self.id = id
+        self.bundle = bundle
+        self.spec: dict[str, object] = {}
+        self.processes: dict[str, Process] = {}
+        self.warnings: list[str] = []
+
+    @property
+    def init(self) -> Process:
+        return self.find("")
+
+    def find(self, exec_id: str) -> Process:
+        """The process of that exec id, empty for the init. Raises RuntimeFault (NOT_FOUND)."""
+        process = self.processes.get(exec_id)
+        if process is None:
+            if exec_id:
+                raise faults.not_found("process", exec_id, f"is not a process of container {self.id}")
+            raise faults.not_found("container", self.id, "is deleted")
+        return process
+
+    @property
+    def log_lost_bytes(self) -> int:
+        return self._log.lost_bytes if self._log is not None else 0
+
+    def create(self, mounts: list[init.Mount], *, terminal: bool) -> None:
+        """Everything up to the init's exec. Raises RuntimeFault, with nothing left behind."""
+        self.spec = read_spec(self.bundle)
+        process = self._process("", section(self.spec, "process"), terminal=terminal, stdin=self._options.open_stdin)
+        process.window = (self._options.width, self._options.height)
+        try:
+            if self._options.log_directory:
+                self._log = open_log(self._options)
+                process.streams.log_to(self._log)
+            self._root_fd = init.prepare_root(mounts or [self._bundle_root()], spec=self.spec)
+            cgroup = open_cgroup(self._cgroup_path())
+            cgroup.create(section(section(self.spec, "linux"), "resources"))
+            self._cgroup = cgroup
+            self._spawn_init(process)
+        except BaseException:
+            self._release(process)
+            raise
+        self.processes[""] = process
+
+    def start(self, exec_id: str) -> Process:
+        """Let the process run. Raises RuntimeFault; the process has then ended with 126, 127 or 125."""
+        process = self.find(exec_id)
+        process.move(lifecycle.START)
+        process.started_at_ns = time.time_ns()
+        try:
+            if exec_id:
+                self._spawn_exec(process)
+            assert process.spawned is not None
+            process.spawned.start()
+        except RuntimeFault as fault:
+            if process.spawned is not None:
+                process.spawned.abandon()
+            self._ended(process, status=None, error=fault)
+            raise
+        return process
+
+    def exec(self, exec_id: str, spec: dict[str, object], *, terminal: bool, stdin: bool) -> None:
+        """Note a process to run beside the init; `start` makes it."""
+        if not exec_id or exec_id in self.processes:
+            raise faults.already_exists("process", exec_id, "choose another exec id")
+        self._require_running("exec in")
+        self.processes[exec_id] = self._process(exec_id, spec, terminal=terminal, stdin=stdin)
+
+    def kill(self, exec_id: str, number: int, *, everything: bool) -> None:
+        """Signal one process, or every one of the container."""
+        process = self.find(exec_id)
+        if everything and 1 <= number <= 64:
+            if process.exit is not None and not self.pids():
+                raise faults.not_found(process.kind, process.name, "has ended already")
+            for pid in self.pids():
+                signal_process(pid, number)
+        else:
+            process.kill(number)
+        if number == signal.SIGKILL and self.init.state == lifecycle.PAUSED:
+            self.resume()  # a frozen process dies only when it runs again
+
+    def pause(self) -> None:
+        self._require_running("pause")
+        assert self._cgroup is not None
+        self._cgroup.freeze()
+        self.init.move(lifecycle.PAUSE)
+
+    def resume(self) -> None:
+        process = self.init
+        lifecycle.after(process.state, lifecycle.RESUME, kind=process.kind, name=process.name)
+        assert self._cgroup is not None
+        self._cgroup.thaw()
+        process.move(lifecycle.RESUME)
+
+    def pids(self) -> list[int]:
+        return self._cgroup.pids() if self._cgroup is not None else []
+
+    def delete(self, exec_id: str) -> Process:
+        """Forget an ended process; with the init everything of the container goes."""
+        process = self.find(exec_id)
+        if process.state == lifecycle.CREATED:
+            self._abandon(process)
+        process.move(lifecycle.DELETE)
+        if exec_id:
+            process.streams.close()
+        else:
+            for other in self.processes.values():
+                other.streams.close()
+            self._release(process)
+        del self.processes[exec_id]
+        return process
+
+    def destroy(self) -> None:
+        """Kill whatever runs and delete everything. Raises RuntimeFault where the kernel does not let it die."""
+        process = self.init
+        if process.exit is None and process.state != lifecycle.CREATED:
+            assert self._cgroup is not None
+            self._cgroup.kill()
+            if process.state == lifecycle.PAUSED:
+                self.resume()
+            self._await_death(process)
+        self.delete("")
+
+    def _await_death(self, init_process: Process) -> None:
+        """Reap until the init is among the dead; those that were exec'd into its pid namespace must go first."""
+        deadline = time.monotonic() + DEATH_SECONDS
+        while init_process.exit is None:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                self.reaped(pid, status)
+            elif time.monotonic() > deadline:
+                raise faults.precondition("container", self.id, f"did not die within {DEATH_SECONDS:g} s of SIGKILL")
+            else:
+                select.select([init_process.pidfd], [], [], 0.01)
+
+    def reopen_log(self) -> None:
+        if self._log is None:
+            raise faults.precondition("container", self.id, "has no log")
+        self._log.reopen()
+
+    def reaped(self, pid: int, status: int) -> None:
+        """The kernel says that `pid` ended; an orphan the shim adopted is nobody's business."""
+        for process in list(self.processes.values()):
+            if process.pid == pid and process.exit is None:
+                self._ended(process, status=status, error=None)
+
+    def _ended(self, process: Process, *, status: int | None, error: RuntimeFault | None) -> None:
+        if error is not None:
+            code, number = start_exit_code(error), 0
+        else:
+            assert status is not None
+            code = os.waitstatus_to_exitcode(status)
+            number = -code if code < 0 else 0
+        is_init = not process.exec_id
+        end = Exit(
+            128 + number if number else code,
+            signal=number,
+            oom=is_init and self._cgroup is not None and self._cgroup.oom_kills() > 0,
+            started_at_ns=process.started_at_ns,
+            exited_at_ns=time.time_ns(),
+            error=str(error) if error is not None else "",
+        )
+        if is_init:
+            if self._cgroup is not None and not self._has_own_pids():
+                self._cgroup.kill()
+            self._write_record(end)
+        process.ended(end)
+
+    def _write_record(self, end: Exit) -> None:
+        if self._options.exit_record:
+            document = end.record(log_lost_bytes=self.log_lost_bytes)
+            try:
+                exitrecord.write(self._options.exit_record, document, durable=self._options.durable)
+            except OSError as error:
+                self.warnings.append(f"{self._options.exit_record} could not be written: {error.strerror}")
+
+    def _process(self, exec_id: str, spec: dict[str, object], *, terminal: bool, stdin: bool) -> Process:
+        options = StreamOptions(
+            terminal=terminal,
+            open_stdin=stdin,
+            stdin_once=bool(exec_id) or self._options.stdin_once,
+            stall_seconds=self._options.attach_stall_ms / 1000,
+        )
+        streams = Streams(self._reactor, options)
+        return Process(name=exec_id or self.id, exec_id=exec_id, spec=spec, streams=streams)
+
+    def _spawn_init(self, process: Process) -> None:
+        assert self._cgroup is not None
+
+        def make(stdio: init.Stdio) -> init.Spawned:
+            assert self._cgroup is not None
+            return init.create_container(
+                self.spec,
+                bundle=self.bundle,
+                root_fd=self._root_fd,
+                stdio=stdio,
+                cgroup=self._cgroup,
+                seccomp_cache=self._options.seccomp_cache,
+            )
+
+        self.warnings += process.make(make)
+
+    def _spawn_exec(self, process: Process) -> None:
+        self._require_running("exec in")
+
+        def make(stdio: init.Stdio) -> init.Spawned:
+            assert self._cgroup is not None
+            return init.create_exec(
+                self.spec,
+                process.spec,
+                init_pidfd=self.init.pidfd,
+                init_pid=self.init.pid,
+                root_fd=self._root_fd,
+                stdio=stdio,
+                cgroup=self._cgroup,
+                seccomp_cache=self._options.seccomp_cache,
+            )
+
+        self.warnings += process.make(make)
+
+    def _abandon(self, process: Process) -> None:
+        """Never started, never will be."""
+        if process.spawned is not None:
+            process.spawned.abandon()
+        now = time.time_ns()
+        end = Exit(137, signal=signal.SIGKILL, oom=False, started_at_ns=0, exited_at_ns=now)
+        if not process.exec_id:
+            self._write_record(end)
+        process.ended(end)
+
+    def _release(self, process: Process) -> None:
+        """Kill what is left, and give back what create took, last first."""
+        process.streams.close()
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
+        if self._cgroup is not None:
+            cgroup, self._cgroup = self._cgroup, None
+            cgroup.kill()
+            cgroup.remove()
+        if self._log is not None:
+            self._log.close()
+
+    def _require_running(self, action: str) -> None:
+        state = self.init.state
+        if state != lifecycle.RUNNING:
+            detail = f"cannot {action} it: it is {lifecycle.NAMES[state]}; it must be running"
+            raise faults.precondition("container", self.id, detail)
+
+    def _cgroup_path(self) -> str:
+        path = section(self.spec, "linux").get("cgroupsPath")
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise faults.invalid("linux.cgroupsPath", str(path), "must be an absolute path below the cgroup root")
+        return path
+
+    def _bundle_root(self) -> init.Mount:
+        path = section(self.spec, "root").get("path")
+        if not isinstance(path, str) or not path:
+            raise faults.invalid("root.path", str(path), "must name the root filesystem's directory")
+        return init.Mount("bind", os.path.join(self.bundle, path), "", ["rbind"])
+
+    def _has_own_pids(self) -> bool:
+        spaces = section(self.spec, "linux").get("namespaces")
+        return isinstance(spaces, list) and {"type": "pid"} in spaces
+
+
+def read_spec(bundle: str) -> dict[str, object]:
+    """The bundle's `config.json`. Raises RuntimeFault."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as file:
+            spec = json.loads(file.read())
+    except OSError as error:
+        raise faults.not_found("bundle", bundle, f"config.json: {error.strerror}") from None
+    except ValueError as error:
+        raise faults.invalid("bundle", bundle, f"config.json is not JSON: {error}") from None
+    if not isinstance(spec, dict):
+        raise faults.invalid("bundle", bundle, "config.json must hold an object")
+    return spec
+
+
+def section(spec: dict[str, object], name: str) -> dict[str, object]:
+    """An object inside a spec; empty where it is absent. Raises RuntimeFault where it is something else."""
+    value = spec.get(name) or {}
+    if not isinstance(value, dict):
+        raise faults.invalid(name, str(value)[:80], "must be an object")
+    return value
+
+
+def open_log(options: CreateOptions) -> LogFile:
+    try:
+        return LogFile(options.log_directory, max_bytes=options.log_max_bytes, max_files=options.log_max_files)
+    except OSError as error:
+        raise faults.precondition("log directory", options.log_directory, f"{error.strerror}") from None
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Signal `pid` unless it is gone by now."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+
+
+def start_exit_code(fault: RuntimeFault) -> int:
+    """What a shell calls the failure to start: 127 not found, 126 cannot be executed, 125 anything else."""
+    if fault.kind != "executable":
+        return 125
+    return 127 if fault.code == faults.NOT_FOUND else 126

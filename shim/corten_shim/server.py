@@ -1,0 +1,145 @@
+"""The shim: one process, one container, one loop.
+
+Owns the sockets in the bundle, the connections, the reaping of children and how long the shim lives: it ends when its
+container is deleted, or was never created or started in time. What calls do is in `tasks`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+
+from corten_shim.attachments import Attachments
+from corten_shim.connection import Connection
+from corten_shim.linux.errors import RuntimeFault
+from corten_shim.listener import Listener
+from corten_shim.reactor import READ, Reactor, Timer
+from corten_shim.streams import Streams
+from corten_shim.tasks import Tasks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CREATE_SECONDS = 10.0
+START_SECONDS = 60.0
+SHUTDOWN_SECONDS = 10.0
+PID_FILE, TASK_SOCKET, STREAM_SOCKET = "shim.pid", "shim.sock", "stream.sock"
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+
+
+class Server:
+    """Serves until `end`."""
+
+    __slots__ = ("_attachments", "_connections", "_directory_fd", "_lifetime", "_listeners", "_tasks", "bundle", "id", "reactor")
+
+    def __init__(self, id: str, bundle: str) -> None:
+        """Raises OSError where the bundle cannot hold the sockets."""
+        self.id = id
+        self.bundle = bundle
+        self.reactor = Reactor()
+        self._directory_fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._attachments = Attachments(self.reactor)
+        self._tasks = Tasks(self)
+        self._connections: set[Connection] = set()
+        self._lifetime: Timer | None = self.reactor.call_later(CREATE_SECONDS, self.end)
+        self._listeners = (
+            Listener(self.reactor, self._directory_fd, TASK_SOCKET, self.accept),
+            Listener(self.reactor, self._directory_fd, STREAM_SOCKET, self._attachments.accept),
+        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(PID_FILE, flags, 0o600, dir_fd=self._directory_fd)
+        os.write(fd, b"%d\n" % os.getpid())
+        os.close(fd)
+
+    def accept(self, sock: socket.socket) -> None:
+        """Serve ttrpc on `sock`."""
+        self._connections.add(Connection(self.reactor, sock, self._tasks.handlers, self._disconnected))
+
+    def reserve(self, streams: Streams, *, stdin: bool, channels: tuple[int, ...], connection: Connection) -> bytes:
+        """A token for one stream socket."""
+        return self._attachments.reserve(streams, stdin=stdin, channels=channels, connection=connection)
+
+    def created(self) -> None:
+        self._live_for(START_SECONDS)
+
+    def started(self) -> None:
+        self._live_for(None)
+
+    def deleted(self) -> None:
+        self._live_for(SHUTDOWN_SECONDS)
+
+    def end(self) -> None:
+        """Clean up and leave; a container that is still there is killed, with its record written."""
+        container = self._tasks.container
+        if container is not None:
+            try:
+                container.destroy()
+            except (RuntimeFault, OSError) as error:
+                self._complain(error)
+        for listener in self._listeners:
+            listener.close()
+        try:
+            os.unlink(PID_FILE, dir_fd=self._directory_fd)
+        except FileNotFoundError:
+            pass  # the engine was faster
+        self.reactor.stop()
+
+    def reap(self) -> None:
+        """Collect every child that ended, adopted ones included."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if self._tasks.container is not None:
+                self._tasks.container.reaped(pid, status)
+
+    def _live_for(self, seconds: float | None) -> None:
+        if self._lifetime is not None:
+            self._lifetime.cancel()
+        self._lifetime = self.reactor.call_later(seconds, self.end) if seconds is not None else None
+
+    def _disconnected(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._attachments.connection_closed(connection)
+        if self._tasks.container is None and not self._connections:
+            self.end()  # whoever wanted this shim is gone, and there is nothing to keep
+
+    def _complain(self, error: BaseException) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open("shim.error", flags, 0o600, dir_fd=self._directory_fd)
+        os.write(fd, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
+        os.close(fd)
+
+
+def main(id: str, bundle: str, first: socket.socket, ready: Callable[[], None]) -> None:
+    """Be the shim of container `id` until it is over. `first` is the connection of whoever asked for it; `ready` is
+    called once it listens.
+
+    Raises OSError where the bundle is of no use.
+    """
+    gc.enable()  # what the zygote froze is not looked at
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    server = Server(id, bundle)
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, _noted)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def children(events: int) -> None:
+        os.read(woken, 4096)
+        server.reap()
+
+    server.reactor.add(woken, READ, children)
+    server.accept(first)
+    ready()
+    server.reactor.run()
+
+
+def _noted(number: int, frame: object) -> None:
+    """SIGCHLD: the wakeup descriptor has told already."""
