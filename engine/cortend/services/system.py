@@ -7,11 +7,11 @@ import platform
 import socket
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from corten_api.v1 import system_pb2 as pb
 from corten_api.v1 import system_pb2_grpc
+from corten_shim.cgroups import select
 
 from cortend.config import Config
 from cortend.db import containers as rows
@@ -105,4 +105,4 @@ def _operating_system() -> str:
 
 def cgroup_version() -> str:
     """ "2" on a unified host, "1" on a legacy or hybrid one."""
-    return "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1"
+    return str(select.version())

@@ -117,7 +117,7 @@ class Attachment:
         """Fit the terminal; without effect on a process that has none or has ended."""
         task = await self._started()
         if self.terminal and width > 0 and height > 0:
-            call = task.shim.resize_pty(task.id, width, height, exec_id=self._options.exec_id)
+            call = task.shim.resize_pty(width, height, exec_id=self._options.exec_id)
             try:
                 await within(self._container.name, call, CALL)
             except (NotFound, FailedPrecondition, Unavailable):
@@ -138,7 +138,7 @@ class Attachment:
         await self._stack.enter_async_context(process.streaming())
         try:
             call = task.shim.attach(
-                task.id, options.exec_id, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr
+                exec_id=options.exec_id, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr
             )
             stream = await within(self._container.name, call, CALL)
         except BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import structlog
 from corten_api.errors import CortenError, FailedPrecondition, InvalidArgument
 
@@ -35,11 +36,9 @@ class Execs:
         if self._manager.get(container.id).status is Status.PAUSED:
             raise FailedPrecondition("container", container.name, "it is paused; resume it first")
         base = await task.spec(self._manager.layout.bundle(container.id))
-        document = exec_process(base, config, self._facts)
+        document = msgspec.json.encode(exec_process(base, config, self._facts))
         process = Process(ids.new_id(), terminal=config.terminal)
-        create = task.shim.exec(
-            task.id, process.exec_id, document, terminal=config.terminal, open_stdin=config.open_stdin
-        )
+        create = task.shim.exec(process.exec_id, document, terminal=config.terminal, stdin=config.open_stdin)
         await within(container.name, create, CALL)
         task.add(process)
         if config.attach_first:
@@ -56,7 +55,7 @@ class Execs:
             if process.exited.done():
                 process.exited.result()
             try:
-                pid = await within(task.container.name, task.shim.start(task.id, process.exec_id), START)
+                pid = await within(task.container.name, task.shim.start(exec_id=process.exec_id), START)
             except CortenError as error:
                 process.fail(error)
                 await self._delete(task, process)
@@ -79,17 +78,17 @@ class Execs:
 
     async def _follow(self, task: LiveTask, process: Process) -> None:
         try:
-            code, exited_at_ns = await task.shim.wait(task.id, process.exec_id)
+            ended = await task.shim.wait(exec_id=process.exec_id)
         except CortenError:
             return  # the container's own end says it, to all (`LiveTask.end`)
         status = ExitStatus(
-            exit_code=code,
+            exit_code=ended.exit_status,
             started_at_ns=process.started_at_ns,
-            exited_at_ns=exited_at_ns or time.time_ns(),
+            exited_at_ns=ended.exited_at.ToNanoseconds() or time.time_ns(),
         )
         process.end(status)
         await self._manager.records.happened(
-            task.container, "task.exec-exited", {"exec_id": process.exec_id, "exit_code": str(code)}
+            task.container, "task.exec-exited", {"exec_id": process.exec_id, "exit_code": str(ended.exit_status)}
         )
         await process.drained()
         await self._delete(task, process)
@@ -105,7 +104,7 @@ class Execs:
 
     async def _delete(self, task: LiveTask, process: Process) -> None:
         try:
-            await within(task.container.name, task.shim.delete(task.id, process.exec_id), CALL)
+            await within(task.container.name, task.shim.delete(exec_id=process.exec_id), CALL)
         except CortenError as error:
             log.debug("exec.delete-failed", container=task.id, exec_id=process.exec_id, error=str(error))
 

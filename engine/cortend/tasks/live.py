@@ -124,10 +124,6 @@ class LiveTask:
             raise FailedPrecondition(kind, name, "it is not running")
         return process
 
-    def execs(self) -> dict[int, str]:
-        """Exec ids by process id, of those that run."""
-        return {each.pid: key for key, each in self._execs.items() if each.started and not each.exited.done()}
-
     async def drained(self) -> None:
         """Return when no stream is open any more, or nobody may wait for them (`cut`)."""
         processes = (self.init, *self._execs.values())

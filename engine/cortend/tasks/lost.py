@@ -12,7 +12,8 @@ import signal
 
 import structlog
 from corten_api.errors import CortenError
-from corten_shim.cgroups import open_cgroup
+from corten_shim.cgroups.select import open_cgroup
+from corten_shim.linux.errors import RuntimeFault
 
 from cortend.domain.layout import Layout
 from cortend.tasks import bundle
@@ -31,7 +32,7 @@ def clear(container_id: str, layout: Layout) -> None:
         cgroup.remove()
     except FileNotFoundError:
         return
-    except (OSError, CortenError) as error:
+    except (OSError, RuntimeFault) as error:
         log.error("cgroup.remove-failed", container=container_id, error=str(error))
 
 
@@ -45,8 +46,8 @@ async def end_shim(shim: Shim, container_id: str, layout: Layout) -> None:
     """Delete and Shutdown; one that does not do so in time is killed, and its cgroup cleared."""
     try:
         if not shim.closed.is_set():
-            await within(container_id, shim.delete(container_id), CALL)
-            await within(container_id, shim.shutdown(container_id, now=True), CALL)
+            await within(container_id, shim.delete(), CALL)
+            await within(container_id, shim.shutdown(now=True), CALL)
             await asyncio.wait_for(shim.closed.wait(), ENDING)
             shim.close()
             return

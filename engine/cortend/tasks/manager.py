@@ -1,7 +1,8 @@
 """Tasks: the use case. Start, wait, stop, kill, pause, resume, and what happens when a container's process ends.
 
 Owns which tasks are live. How a start goes is `tasks.starting`, exec'd processes are `tasks.execs`, streams
-`tasks.attach`, what a new engine finds `tasks.reconcile`. Nothing here waits for a shim without a deadline, and no lock covers two containers.
+`tasks.attach`, what a new engine finds `tasks.reconcile`.
+Nothing here waits for a shim without a deadline, and no lock covers two containers.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class TaskManager:
             task = self.running(container)
             if self.get(container.id).status is Status.PAUSED:
                 raise FailedPrecondition("container", container.name, "it is paused already")
-            await within(task.container.name, task.shim.pause(task.id))
+            await within(task.container.name, task.shim.pause())
             await self.records.moved(task.container, Move.PAUSE, "task.paused")
 
     async def resume(self, container: Container) -> None:
@@ -164,27 +165,26 @@ class TaskManager:
             task = self.running(container)
             if self.get(container.id).status is not Status.PAUSED:
                 raise FailedPrecondition("container", container.name, "it is not paused")
-            await within(task.container.name, task.shim.resume(task.id))
+            await within(task.container.name, task.shim.resume())
             await self.records.moved(task.container, Move.RESUME, "task.resumed")
 
     async def pids(self, container: Container) -> list[tuple[int, str]]:
         """(process id on the host, exec id or "") of every process of the container."""
         task = self.running(container)
-        execs = task.execs()
-        return [(pid, execs.get(pid, "")) for pid in await within(task.container.name, task.shim.pids(task.id))]
+        return await within(container.name, task.shim.pids())
 
     async def resize(self, container: Container, size: tuple[int, int], *, exec_id: str = "") -> None:
         """Fit the terminal of a process. Raises FailedPrecondition for one without."""
         task = self.running(container)
         if not task.running(exec_id).terminal:
             raise FailedPrecondition("container", container.name, "the process has no terminal")
-        await within(container.name, task.shim.resize_pty(task.id, *size, exec_id=exec_id))
+        await within(container.name, task.shim.resize_pty(*size, exec_id=exec_id))
 
     async def close_stdin(self, container: Container, *, exec_id: str = "") -> None:
         """The end of a process's stdin, whoever is attached."""
         task = self.running(container)
         task.running(exec_id)
-        await within(container.name, task.shim.close_io(task.id, exec_id=exec_id))
+        await within(container.name, task.shim.close_io(exec_id=exec_id))
 
     async def delete(self, container: Container) -> ExitStatus:
         """Forget the ended task. Raises FailedPrecondition while it runs, NotFound when there was none."""
@@ -219,7 +219,7 @@ class TaskManager:
 
     async def _watch(self, task: LiveTask) -> None:
         try:
-            await task.shim.wait(task.id)
+            await task.shim.wait()
             status = exits.read(self.layout.exit_record(task.id))
         except CortenError as error:
             log.warning("shim.lost", container=task.id, shim_pid=task.shim.pid, error=str(error))
@@ -256,7 +256,7 @@ class TaskManager:
 
     async def _signal(self, task: LiveTask, number: int, *, exec_id: str = "", everything: bool = False) -> None:
         try:
-            await within(task.container.name, task.shim.kill(task.id, number, exec_id=exec_id, all=everything))
+            await within(task.container.name, task.shim.kill(number, exec_id=exec_id, everything=everything))
         except NotFound:
             return  # it ended by itself just now
         if number == signal.SIGKILL and not exec_id and self.get(task.id).status is Status.PAUSED:
@@ -264,7 +264,7 @@ class TaskManager:
 
     async def _thaw(self, task: LiveTask) -> None:
         try:
-            await within(task.container.name, task.shim.resume(task.id))
+            await within(task.container.name, task.shim.resume())
         except (NotFound, FailedPrecondition, Unavailable):
             log.debug("task.gone-before-resume", container=task.id)
 

@@ -1,6 +1,6 @@
 """Attachers that came before the start.
 
-Owns the waiting list: they are connected after the shim was made and before the process runs, so that they miss nothing.
+Owns the waiting list: they are connected after the shim was made and before the process runs, so they miss nothing.
 """
 
 from __future__ import annotations

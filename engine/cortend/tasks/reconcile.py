@@ -1,8 +1,8 @@
 """What a starting engine finds: shims that ran on, shims that are gone, what was left half-made.
 
 Owns making records and reality agree, once, before the doors open. Reality wins: a shim that answers is adopted,
-anything else is cleared away and recorded. Every container is looked at by itself; one that is stuck delays nobody else for
-longer than a deadline.
+anything else is cleared away and recorded. Every container is looked at by itself; one that is stuck delays nobody
+else for longer than a deadline.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 from corten_api.errors import CortenError, NotFound
+from corten_api.shim import corten_pb2, task_pb2
 
 from cortend.db import containers as rows
 from cortend.domain import ids
@@ -25,7 +26,7 @@ from cortend.tasks.deadlines import CALL, within
 from cortend.tasks.execs import Execs
 from cortend.tasks.live import LiveTask, Process
 from cortend.tasks.manager import SHIM_LOST, Remover, TaskManager
-from cortend.tasks.shim import Description, Shim, ShimStatus
+from cortend.tasks.shim import Shim
 
 log = structlog.get_logger()
 
@@ -69,12 +70,12 @@ class Reconciler:
         shim, description = await self._connect(container_id)
         if shim is not None and description is not None:
             init = next((each for each in description.processes if not each.exec_id), None)
-            status = ShimStatus.UNKNOWN if init is None else init.status
+            status = task_pb2.UNKNOWN if init is None else init.status
             if container is not None and container.status is not Status.REMOVING and init is not None:
-                if status in (ShimStatus.RUNNING, ShimStatus.PAUSED, ShimStatus.PAUSING):
+                if status in (task_pb2.RUNNING, task_pb2.PAUSED, task_pb2.PAUSING):
                     await self._adopt(container, shim, description)
                     return
-                if status is ShimStatus.STOPPED:
+                if status is task_pb2.STOPPED:
                     await self._adopt_ended(container, shim)
                     return
             await lost.end_shim(shim, container_id, self._manager.layout)
@@ -87,7 +88,7 @@ class Reconciler:
         else:
             await self._at_rest(container)
 
-    async def _connect(self, container_id: str) -> tuple[Shim | None, Description | None]:
+    async def _connect(self, container_id: str) -> tuple[Shim | None, corten_pb2.DescribeResponse | None]:
         path = self._manager.layout.bundle(container_id)
         shim: Shim | None = None
         try:
@@ -99,7 +100,7 @@ class Reconciler:
                 await lost.end_shim(shim, container_id, self._manager.layout)
             return None, None
 
-    async def _adopt(self, container: Container, shim: Shim, description: Description) -> None:
+    async def _adopt(self, container: Container, shim: Shim, description: corten_pb2.DescribeResponse) -> None:
         manager = self._manager
         task = LiveTask(container, shim)
         for each in description.processes:
@@ -111,7 +112,7 @@ class Reconciler:
                 process.begin(each.pid, started_at_ns=each.started_at_ns)
         await asyncio.to_thread(_acquire, manager, container.id)
         manager.register(task)
-        paused = any(not each.exec_id and each.status is not ShimStatus.RUNNING for each in description.processes)
+        paused = any(not each.exec_id and each.status is not task_pb2.RUNNING for each in description.processes)
         state = State(
             status=Status.PAUSED if paused else Status.RUNNING,
             pid=task.init.pid,

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 from corten_api.errors import CortenError, Internal
+from corten_api.shim import corten_pb2, task_pb2
 
 from cortend.db import containers as rows
 from cortend.domain.containers import Container, LogOptions, Move, moved
 from cortend.domain.mounts import Mount
 from cortend.oci.runtime_spec import HostFacts
 from cortend.tasks import bundle, lost
-from cortend.tasks.deadlines import CREATE, START, within
+from cortend.tasks.deadlines import CALL, CREATE, START, within
 from cortend.tasks.live import LiveTask
 from cortend.tasks.manager import TaskManager
-from cortend.tasks.shim import CreateOptions, Shim
+from cortend.tasks.shim import Shim
 from cortend.tasks.zygote import Zygote
 
 log = structlog.get_logger()
@@ -85,14 +87,12 @@ class Starter:
         try:
             shim = await self._zygote.spawn(container.id, made.path)
             options = self._options(container)
-            create = shim.create(
-                container.id, made.path, rootfs=mounts, terminal=container.config.terminal, options=options
-            )
+            create = shim.create(_rootfs(mounts), terminal=container.config.terminal, options=options)
             await within(container.name, create, CREATE)
             task = LiveTask(container, shim, spec=made.spec)
             manager.register(task)
             await manager.pending.connect(task)
-            pid = await within(container.name, shim.start(container.id), START)
+            pid = await within(container.name, shim.start(), START)
         except BaseException as error:
             if task is not None:
                 task.fail(error if isinstance(error, CortenError) else Internal("container", container.name, "failed"))
@@ -102,12 +102,13 @@ class Starter:
             await asyncio.to_thread(self._undo, container)
             raise
         task.init.begin(pid)
-        await manager.records.started(container, pid=pid, shim_pid=shim.pid, started_at_ns=task.init.started_at_ns)
+        recorded = manager.records.started(container, pid=pid, shim_pid=shim.pid, started_at_ns=task.init.started_at_ns)
+        warnings, _ = await asyncio.gather(_warnings(shim), recorded)
         manager.watch(task)
         log.info(
             "task.started", container=container.id, pid=pid, duration_ms=round(1000 * (time.monotonic() - began), 1)
         )
-        return Started(pid=pid)
+        return Started(pid=pid, warnings=warnings)
 
     def _prepare(self, container: Container) -> tuple[bundle.Bundle, tuple[Mount, ...]]:
         """In a worker thread: everything that touches the disk."""
@@ -137,10 +138,10 @@ class Starter:
             removal = manager.remove_automatically(container.id)
             manager.background.start(removal, name=f"remove {container.id[:12]}")
 
-    def _options(self, container: Container) -> CreateOptions:
+    def _options(self, container: Container) -> corten_pb2.CreateOptions:
         config, layout, defaults = container.config, self._manager.layout, self._defaults
         width, height = self._manager.pending.size(container.id) or (0, 0)
-        return CreateOptions(
+        return corten_pb2.CreateOptions(
             log_directory=str(layout.log_directory(container.id)),
             log_max_bytes=config.log.max_bytes or defaults.log.max_bytes,
             log_max_files=config.log.max_files or defaults.log.max_files,
@@ -153,3 +154,15 @@ class Starter:
             width=width,
             height=height,
         )
+
+
+async def _warnings(shim: Shim) -> tuple[str, ...]:
+    """What the runtime had to do differently; none where the shim does not say."""
+    try:
+        return tuple((await shim.describe(timeout=CALL)).warnings)
+    except CortenError:
+        return ()
+
+
+def _rootfs(mounts: Sequence[Mount]) -> list[task_pb2.Mount]:
+    return [task_pb2.Mount(type=each.type, source=each.source, options=each.options) for each in mounts]
