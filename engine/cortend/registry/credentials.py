@@ -36,7 +36,7 @@ class Credentials:
 
     def redact(self, text: str) -> str:
         """`text` without the secrets that it may quote."""
-        for secret in (self.password, self.identity_token):
+        for secret in (self.password, self.identity_token, self.basic.removeprefix("Basic ")):
             if len(secret) > 2:
                 text = text.replace(secret, "***")
         return text

@@ -115,8 +115,9 @@ class Repository:
                 try:
                     await self._stream(descriptor, ingest, progress)
                 except Transient as failure:
-                    attempt = 1 if ingest.offset > before else attempt + 1
-                    if attempt >= self._transport.limits.attempts:
+                    limits = self._transport.limits
+                    attempt = 1 if ingest.offset - before >= limits.slow_bytes else attempt + 1
+                    if attempt >= limits.attempts:
                         raise failure.error from None
                     await self._transport.pause(attempt, failure)
             await settled(ingest.commit)

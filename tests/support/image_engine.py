@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import shutil
 import socket
 import subprocess
 import warnings
@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 from cortend.content.store import ContentStore
 from cortend.db.database import Database
@@ -29,6 +28,8 @@ from cortend.layers.unpacker import Unpacker
 from cortend.registry.repository import Registry
 from cortend.registry.transport import Limits
 from cortend.snapshots.overlay import OverlaySnapshotter
+
+from tests.support.programs import run
 
 QUICK = Limits(connect=2, stall=1.0, answer=3, slow_window=1.0, attempts=4, first_delay=0.02, longest_delay=0.1)
 
@@ -48,7 +49,9 @@ class Engine:
         """Pull to the end."""
         return (await self.steps(reference, namespace, **options))[1]
 
-    async def steps(self, reference: str, namespace: str = "default", **options: object) -> tuple[list[Progress], Image]:
+    async def steps(
+        self, reference: str, namespace: str = "default", **options: object
+    ) -> tuple[list[Progress], Image]:
         """Pull to the end; every step and the image."""
         steps: list[Progress] = []
         async for step in self.images.pull(reference, namespace=namespace, **options):  # type: ignore[arg-type]
@@ -152,36 +155,25 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("docker-registry does not answer")
 
 
-def run(*argv: str | Path) -> None:
-    """Run a tool; its complaint is the error."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{argv}: {done.stderr}")
-
-
 def busybox_layout(directory: Path, *, extra: dict[str, bytes] | None = None) -> Path:
     """An OCI layout made by umoci: one layer with busybox, and one for each file of `extra`; its tag is "latest"."""
-    layout = directory / "layout"
+    layout, root = directory / "layout", directory / "bundle" / "rootfs"
     image = f"{layout}:latest"
-    run("umoci", "init", "--layout", layout)
-    run("umoci", "new", "--image", image)
-    run("umoci", "insert", "--image", image, "/bin/busybox", "/bin/busybox")
-    for name, data in (extra or {}).items():
-        source = directory / "extra"
-        source.write_bytes(data)
-        run("umoci", "insert", "--image", image, source, name)
-    run("umoci", "config", "--image", image, "--config.cmd", "/bin/busybox", "--config.label", "made-by=umoci")
+    run(["umoci", "init", "--layout", layout])
+    run(["umoci", "new", "--image", image])
+    for name, data in {"bin/busybox": Path("/bin/busybox").read_bytes(), **(extra or {})}.items():
+        run(["umoci", "unpack", "--image", image, directory / "bundle"])
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+        (root / name).chmod(0o755)
+        run(["umoci", "repack", "--image", image, directory / "bundle"])
+        shutil.rmtree(directory / "bundle")
+    run(["umoci", "config", "--image", image, "--config.cmd", "/bin/busybox", "--config.label", "made-by=umoci"])
     return layout
 
 
 def push(layout: Path, target: str, *, password: str = "", more: tuple[str, ...] = ()) -> None:
     """Copy a layout's image into a registry, by skopeo."""
     credentials = ["--dest-creds", f"corten:{password}"] if password else []
-    insecure = ["--insecure-policy", "copy", "--dest-tls-verify=false", *credentials, *more]
-    run("skopeo", *insecure, f"oci:{layout}:latest", f"docker://{target}")
-
-
-def fetch_json(url: str) -> object:
-    """A small JSON document by plain HTTP."""
-    with urlopen(url, timeout=5) as answer:
-        return json.load(answer)
+    words = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", *credentials, *more]
+    run([*words, f"oci:{layout}:latest", f"docker://{target}"])
