@@ -1,7 +1,7 @@
 """The envelopes of ttrpc and the well-known types that ride in them.
 
 Owns Request, Response and Status as ttrpc sends them, and protobuf's Any, Empty and Timestamp. The messages inside the
-envelopes are in `messages`, the frames around them in `ttrpc`. Field numbers are those of `corten_api/shim/ttrpc.proto`.
+envelopes are in `messages`, the frames around them in `ttrpc`. Field numbers: `corten_api/shim/ttrpc.proto`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Exit:
 
     @property
     def reason(self) -> str:
-        """"oom" where the kernel's OOM killer ended it, "start-failed" where it never ran, else empty."""
+        """Why, in a word: "oom" (the kernel's OOM killer), "start-failed" (it never ran), else empty."""
         if self.error:
             return "start-failed"
         return "oom" if self.oom and self.code == 137 else ""

@@ -33,7 +33,7 @@ class Listener:
         self._name = name
         self._accepted = accepted
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._unlink()
+        remove(name, directory_fd)
         mask = os.umask(0o177)
         try:
             self._sock.bind(f"/proc/self/fd/{directory_fd}/{name}")
@@ -45,13 +45,7 @@ class Listener:
     def close(self) -> None:
         self._reactor.remove(self._sock.fileno())
         self._sock.close()
-        self._unlink()
-
-    def _unlink(self) -> None:
-        try:
-            os.unlink(self._name, dir_fd=self._directory_fd)
-        except FileNotFoundError:
-            return
+        remove(self._name, self._directory_fd)
 
     def _ready(self, events: int) -> None:
         try:
@@ -62,6 +56,14 @@ class Listener:
             self._accepted(sock)
         else:
             sock.close()
+
+
+def remove(name: str, directory_fd: int) -> None:
+    """Remove a file, unless the engine, whose bundle it is, was faster."""
+    try:
+        os.unlink(name, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return
 
 
 def allowed(sock: socket.socket) -> bool:

@@ -1,8 +1,8 @@
 """The messages of containerd's Task service and of corten.shim.v1.
 
 Owns which fields there are; `wireformat` makes bytes of them. `tests/contract` holds every field against
-`corten_api/shim/task.proto` and `corten.proto`, whose numbers these are. What Update, Stats and Checkpoint carry is not here: the
-shim refuses those unread.
+`corten_api/shim/task.proto` and `corten.proto`, whose numbers these are. What Update, Stats and Checkpoint carry is
+not here: the shim refuses those unread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,18 @@ class ProcessInfo(Message):
 
 
 class CreateTaskRequest(Message):
-    __slots__ = ("bundle", "checkpoint", "id", "options", "parent_checkpoint", "rootfs", "stderr", "stdin", "stdout", "terminal")
+    __slots__ = (
+        "bundle",
+        "checkpoint",
+        "id",
+        "options",
+        "parent_checkpoint",
+        "rootfs",
+        "stderr",
+        "stdin",
+        "stdout",
+        "terminal",
+    )
     id: str
     bundle: str
     rootfs: list[Mount]
@@ -125,7 +136,19 @@ class StateRequest(Message):
 
 
 class StateResponse(Message):
-    __slots__ = ("bundle", "exec_id", "exit_status", "exited_at", "id", "pid", "status", "stderr", "stdin", "stdout", "terminal")
+    __slots__ = (
+        "bundle",
+        "exec_id",
+        "exit_status",
+        "exited_at",
+        "id",
+        "pid",
+        "status",
+        "stderr",
+        "stdin",
+        "stdout",
+        "terminal",
+    )
     id: str
     bundle: str
     pid: int
@@ -242,7 +265,19 @@ class ResumeRequest(Message):
 
 
 class CreateOptions(Message):
-    __slots__ = ("attach_stall_ms", "durable", "exit_record", "height", "log_directory", "log_max_bytes", "log_max_files", "open_stdin", "seccomp_cache", "stdin_once", "width")
+    __slots__ = (
+        "attach_stall_ms",
+        "durable",
+        "exit_record",
+        "height",
+        "log_directory",
+        "log_max_bytes",
+        "log_max_files",
+        "open_stdin",
+        "seccomp_cache",
+        "stdin_once",
+        "width",
+    )
     log_directory: str
     log_max_bytes: int
     log_max_files: int

@@ -1,7 +1,7 @@
 """Where the zygote and the shims live: a cgroup of their own, outside the daemon's and the containers'.
 
-Owns moving a process there, and its OOM score. On v1 each hierarchy is joined, but cpuset (which has rules of its own and
-limits nothing here); on v2 there is one.
+Owns moving a process there, and its OOM score. On v1 each hierarchy is joined, but cpuset (which has rules of its own
+and limits nothing here); on v2 there is one.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ class Process:
         if not 1 <= number <= 64:
             raise faults.invalid("signal", str(number), "is not a signal; they are 1 to 64")
         if self.pidfd < 0:
-            raise faults.not_found(self.kind, self.name, f"has no process to signal: it is {lifecycle.NAMES[self.state]}")
+            state = lifecycle.NAMES[self.state]
+            raise faults.not_found(self.kind, self.name, f"has no process to signal: it is {state}")
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:

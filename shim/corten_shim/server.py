@@ -14,7 +14,7 @@ import socket
 from corten_shim.attachments import Attachments
 from corten_shim.connection import Connection
 from corten_shim.linux.errors import RuntimeFault
-from corten_shim.listener import Listener
+from corten_shim.listener import Listener, remove
 from corten_shim.reactor import READ, Reactor, Timer
 from corten_shim.streams import Streams
 from corten_shim.tasks import Tasks
@@ -33,7 +33,17 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal
 class Server:
     """Serves until `end`."""
 
-    __slots__ = ("_attachments", "_connections", "_directory_fd", "_lifetime", "_listeners", "_tasks", "bundle", "id", "reactor")
+    __slots__ = (
+        "_attachments",
+        "_connections",
+        "_directory_fd",
+        "_lifetime",
+        "_listeners",
+        "_tasks",
+        "bundle",
+        "id",
+        "reactor",
+    )
 
     def __init__(self, id: str, bundle: str) -> None:
         """Raises OSError where the bundle cannot hold the sockets."""
@@ -81,10 +91,7 @@ class Server:
                 self._complain(error)
         for listener in self._listeners:
             listener.close()
-        try:
-            os.unlink(PID_FILE, dir_fd=self._directory_fd)
-        except FileNotFoundError:
-            pass  # the engine was faster
+        remove(PID_FILE, self._directory_fd)
         self.reactor.stop()
 
     def reap(self) -> None:

@@ -1,6 +1,7 @@
 """The shim's ends of one process's streams: what feeds its stdin, what reads its output.
 
-Owns the descriptors and how they are read and written without ever blocking. Who gets the bytes is decided in `streams`.
+Owns the descriptors and how they are read and written without ever blocking. Who gets the bytes is decided in
+`streams`.
 """
 
 from __future__ import annotations

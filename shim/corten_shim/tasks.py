@@ -231,7 +231,9 @@ class Tasks:
         channels = tuple(channel for channel, wants in wanted if wants)
         if not channels and not request.stdin:
             raise faults.invalid("attach", process.name, "asks for none of stdin, stdout and stderr")
-        token = self._server.reserve(process.streams, stdin=request.stdin, channels=channels, connection=call.connection)
+        token = self._server.reserve(
+            process.streams, stdin=request.stdin, channels=channels, connection=call.connection
+        )
         call.reply(messages.AttachResponse(token=token, terminal=process.streams.terminal))
 
     def _describe(self, call: Call, payload: bytes) -> None:

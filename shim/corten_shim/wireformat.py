@@ -35,7 +35,7 @@ class Field:
 
 
 class Message:
-    """Base of the shim's messages. A subclass lists FIELDS in the order of their numbers, and slots of the same names."""
+    """Base of the shim's messages. A subclass lists FIELDS in the order of their numbers, and slots of these names."""
 
     __slots__ = ()
     FIELDS: tuple[Field, ...] = ()

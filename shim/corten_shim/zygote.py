@@ -3,7 +3,7 @@
 Owns the daemon's control socket (unix seqpacket, JSON requests with one descriptor each) and the double fork. A request
 that is wrong gets an error as its answer; the zygote ends when the daemon closes the socket, its shims live on.
 
-    daemon --{"op":"spawn","id":..,"bundle":..} + fd--> zygote --fork--> (setsid) --fork--> shim --{"pid":N}--> daemon
+    daemon --{"op":"spawn","id":..,"bundle":..} + fd--> zygote --fork--> . --fork--> shim --{"pid":N}--> daemon
 """
 
 from __future__ import annotations
@@ -76,8 +76,10 @@ def parse(message: bytes) -> tuple[str, str]:
     if request.get("op") != "spawn":
         raise BadRequest(f'the operation {str(request.get("op"))[:80]!r} is not known; "spawn" is')
     container_id, bundle = request.get("id"), request.get("bundle")
-    if not isinstance(container_id, str) or not container_id or not isinstance(bundle, str) or not bundle.startswith("/"):
-        raise BadRequest('"id" must be a text and "bundle" an absolute path')
+    if not isinstance(container_id, str) or not container_id:
+        raise BadRequest('"id" must be a text')
+    if not isinstance(bundle, str) or not bundle.startswith("/"):
+        raise BadRequest('"bundle" must be an absolute path')
     if "\0" in bundle or not os.path.isdir(bundle):
         raise BadRequest(f"the bundle {bundle[:4096]!r} is not a directory")
     return container_id, bundle

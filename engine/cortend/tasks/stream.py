@@ -14,7 +14,6 @@ from corten_api.errors import DataLoss, Unavailable
 
 READ_LIMIT = 1 << 20
 HEADER = struct.Struct(">B3xI")
-_KEEP = 1 << 18
 
 
 class Channel(enum.IntEnum):
@@ -50,7 +49,8 @@ class Stream:
             taken = self._take()
             if taken is not None:
                 return taken
-            await self._fill()
+            if not self._ended:
+                await self._fill()
         return Channel.END, b""
 
     async def write(self, data: bytes) -> None:
