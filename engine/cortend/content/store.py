@@ -6,6 +6,7 @@ and is on disk. Knows neither images nor who needs a blob. Every call blocks; al
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -128,7 +129,8 @@ class ContentStore:
         found: dict[Digest, int] = {}
         for entry in os.scandir(self._ingest):
             if _NAME.fullmatch(entry.name):
-                found[Digest("sha256", entry.name)] = entry.stat().st_size
+                with contextlib.suppress(FileNotFoundError):  # its writer finished meanwhile
+                    found[Digest("sha256", entry.name)] = entry.stat().st_size
         return found
 
     def discard_partial(self, digest: Digest) -> None:
