@@ -1,7 +1,7 @@
 """Cgroups of containers: one interface, two kernels' ways.
 
-Owns the choice between them. `Cgroup` says what both offer: `create`, `add`, `pids`, `freeze`, `thaw`,
-`kill`, `remove`, `oom_kills`; `path` is relative to the cgroup mounts and starts with "/".
+Owns the choice between them. `Cgroup` says what both offer: `create`, `add`, `join`, `pids`, `freeze`,
+`thaw`, `kill`, `remove`, `oom_kills`; `path` is relative to the cgroup mounts and starts with "/".
 """
 
 from __future__ import annotations

@@ -88,6 +88,10 @@ class CgroupV2:
         """Move process `pid` (all its threads) in."""
         files.write(f"{self._place}/cgroup.procs", str(pid))
 
+    def join(self) -> None:
+        """Move the calling process, which must have one thread, in."""
+        files.write(f"{self._place}/cgroup.procs", "0")
+
     def pids(self) -> list[int]:
         return files.descendants(self._place)
 

@@ -105,15 +105,11 @@ class _Statfs(ctypes.Structure):
 
 
 _fstatfs = prototype("fstatfs", ctypes.c_int, ctypes.POINTER(_Statfs))
-_mount = prototype(
-    "mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
-)
+_mount = prototype("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _umount2 = prototype("umount2", ctypes.c_char_p, ctypes.c_int)
 _unshare = prototype("unshare", ctypes.c_int)
 _setns = prototype("setns", ctypes.c_int, ctypes.c_int)
-_prctl = prototype(
-    "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
-)
+_prctl = prototype("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _syncfs = prototype("syncfs", ctypes.c_int)
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 

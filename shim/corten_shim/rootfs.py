@@ -1,0 +1,164 @@
+"""The root filesystem and the bind sources, as detached mounts made before any namespace changes.
+
+Owns how an overlay of many layers is put together on each kernel. Attaches nothing: the container's own first process
+does, so that nothing of a container ever shows in the host's mount table.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from corten_shim.linux import const, libc
+from corten_shim.linux import mount as mounts
+from corten_shim.linux.errors import INVALID_ARGUMENT, RuntimeFault, from_oserror
+from corten_shim.mountoptions import MountOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VOLATILE = "dev.corten.rootfs.volatile"
+_FSCONFIG_STRING = 255  # fsconfig(2) takes 256 bytes with the NUL
+_MOUNT_DATA = 4095  # mount(2) takes one page
+
+
+class Mount:
+    """A mount as mount(2) takes it: what snapshots hand out."""
+
+    __slots__ = ("options", "source", "target", "type")
+
+    def __init__(self, type: str, source: str, target: str, options: list[str]) -> None:
+        self.type = type
+        self.source = source
+        self.target = target
+        self.options = options
+
+
+def prepare_root(mounts_: list[Mount], *, spec: dict[str, Any]) -> int:
+    """Descriptor of the detached root filesystem; as long as it is open, the filesystem stays mounted.
+
+    Raises RuntimeFault naming the mount that cannot be made.
+    """
+    if len(mounts_) != 1 or mounts_[0].target not in ("", "/"):
+        raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", str(len(mounts_)), "exactly one mount is needed")
+    root = mounts_[0]
+    try:
+        if root.type == "overlay":
+            volatile = (spec.get("annotations") or {}).get(VOLATILE) == "true"
+            return _overlay(root.options, volatile=volatile)
+        options = MountOptions(root.options)
+        if root.type != "bind" and not options.bind:
+            raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", root.type, "overlay or bind")
+        return clone_source(root.source, options)
+    except OSError as error:
+        raise from_oserror("root filesystem", str(error.filename or root.source), error) from error
+
+
+def clone_source(source: str, options: MountOptions) -> int:
+    """A detached copy of `source` with the attributes and the propagation that `options` ask for."""
+    tree = mounts.clone_tree(source, recursive=options.recursive)
+    try:
+        if options.on or options.off:
+            mounts.set_attributes(tree, on=options.on, off=options.off)
+        if options.all_on or options.all_off:
+            mounts.set_attributes(tree, on=options.all_on, off=options.all_off, recursive=True)
+        recursive = options.propagation_recursive or not options.propagation
+        mounts.set_attributes(tree, propagation=options.propagation or const.MS_PRIVATE, recursive=recursive)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+class _Layers:
+    """An overlay's directories relative to the one they all lie in, and its other options."""
+
+    def __init__(self, options: list[str]) -> None:
+        self.read_only = False
+        self.lower: list[str] = []
+        self.upper: list[tuple[str, str]] = []
+        self.flags: list[tuple[str, str]] = []
+        for option in options:
+            name, _, value = option.partition("=")
+            if name == "lowerdir":
+                self.lower = value.split(":")
+            elif name in ("upperdir", "workdir"):
+                self.upper.append((name, value))
+            elif name in ("ro", "rw"):
+                self.read_only = name == "ro"
+            else:
+                self.flags.append((name, value))
+        everything = [*self.lower, *(path for _, path in self.upper)]
+        self.base = os.path.commonpath(everything) if everything else "/"
+        if self.base in everything:
+            self.base = os.path.dirname(self.base)
+        self.lower = [os.path.relpath(path, self.base) for path in self.lower]
+        self.upper = [(name, os.path.relpath(path, self.base)) for name, path in self.upper]
+
+
+def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> int:
+    layers = _Layers(options)
+    if volatile and layers.upper:
+        layers.flags.append(("volatile", ""))
+    attributes = const.MOUNT_ATTR_RDONLY if layers.read_only else 0
+    os.chdir(layers.base)  # relative names keep within what fsconfig(2) and mount(2) take
+    try:
+        if not force_old:
+            try:
+                lower = [("lowerdir+", path) for path in layers.lower]
+                return mounts.filesystem("overlay", "overlay", [*lower, *layers.upper, *layers.flags], attributes)
+            except OSError as error:
+                # Before 6.5 there is no lowerdir+.
+                if error.errno != errno.EINVAL or not str(error.filename).startswith("lowerdir+"):
+                    raise
+        joined = ":".join(layers.lower)
+        if len(joined) <= _FSCONFIG_STRING:
+            named = [("lowerdir", joined), *layers.upper, *layers.flags]
+            return mounts.filesystem("overlay", "overlay", named, attributes)
+        return _overlay_elsewhere(joined, layers, attributes)
+    finally:
+        os.chdir("/")
+
+
+def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
+    """Many layers on a kernel without lowerdir+: mount(2) takes more, but only onto a path.
+
+    So a child does it in a mount namespace of its own, and sends a detached copy.
+    """
+    words = [f"lowerdir={lower}", *(f"{name}={path}" for name, path in layers.upper)]
+    data = ",".join([*words, *(f"{name}={value}" if value else name for name, value in layers.flags)])
+    if len(data) > _MOUNT_DATA:
+        raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", f"{len(layers.lower)} layers", "too many for one mount")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child == 0:
+        _mount_and_send(theirs, data)
+    theirs.close()
+    try:
+        answer, fds, _, _ = socket.recv_fds(ours, 256, 1)
+        os.waitpid(child, 0)
+    finally:
+        ours.close()
+    if not fds:
+        number = int(answer or b"5")
+        raise OSError(number, os.strerror(number), "overlay", None, "mount")
+    tree = fds[0]
+    os.set_inheritable(tree, False)
+    if attributes:
+        mounts.set_attributes(tree, on=attributes)
+    return tree
+
+
+def _mount_and_send(channel: socket.socket, data: str) -> None:
+    try:
+        libc.unshare(const.CLONE_NEWNS)
+        libc.mount("", "/", "", const.MS_REC | const.MS_PRIVATE)
+        libc.mount("overlay", ".", "overlay", 0, data)
+        tree = mounts.clone_tree(os.getcwd())
+        socket.send_fds(channel, [b"ok"], [tree])
+    except OSError as error:
+        channel.send(str(error.errno).encode())
+    finally:
+        os._exit(0)
