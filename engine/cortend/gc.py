@@ -63,7 +63,7 @@ class Lease:
         await self._hold([(SNAPSHOT, each) for each in names if each])
 
     async def _hold(self, resources: list[tuple[str, str]]) -> None:
-        new = [each for each in resources if each not in self.held]
+        new = [each for each in dict.fromkeys(resources) if each not in self.held]
         if not new:
             return
         self._collector.remember(new)
@@ -103,20 +103,22 @@ class GarbageCollector:
         self._touched: set[tuple[str, str]] = set()
 
     @asynccontextmanager
-    async def lease(self, purpose: str, *, keep: bool = False) -> AsyncIterator[Lease]:
+    async def lease(self, purpose: str, *, keep: tuple[type[BaseException], ...] = ()) -> AsyncIterator[Lease]:
         """A lease that ends with the context. `purpose` names it: no two at once may have the same.
 
-        With `keep`, after a failure it goes on for a day, so that what was fetched is there for the next try, which
-        has the same purpose and takes it over.
+        After a failure of one of the kinds `keep` it goes on for a day, so that what was fetched is there for the
+        next try, which has the same purpose and takes it over.
         """
         lease = Lease(self, purpose)
         await self.database.write(lambda tx: _begin(tx, purpose), durable=False)
-        ended = False
+        kept = False
         try:
             yield lease
-            ended = True
+        except keep:
+            kept = True
+            raise
         finally:
-            if ended or not keep:
+            if not kept:
                 await asyncio.shield(self.database.write(lambda tx: lease_rows.delete(tx, purpose), durable=False))
             self._forget(lease.held)
 

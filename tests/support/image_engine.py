@@ -78,7 +78,7 @@ class Engine:
 @asynccontextmanager
 async def engine(root: Path, *, limits: Limits = QUICK) -> AsyncIterator[Engine]:
     """An engine under `root`, which may hold an earlier one's state."""
-    root.mkdir(exist_ok=True)
+    await asyncio.to_thread(root.mkdir, exist_ok=True)
     database = Database.open(root / "meta.db")
     content = ContentStore(root / "content")
     snapshots = OverlaySnapshotter(root / "snapshots", database)

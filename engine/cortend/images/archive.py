@@ -135,7 +135,8 @@ class Archive:
 def _checked_size(header: bytes, position: int) -> int:
     """The size that a header tells, once its checksum is right."""
     total = sum(header[:148]) + 8 * 32 + sum(header[156:])
-    if _number(header[148:156], 8) != total:
+    checksum = header[148:156].strip(b" \0")
+    if not checksum.isdigit() or _number(checksum, 8) != total:
         raise _bad("is not a tar archive" if position == 0 else f"has a damaged header at {position}")
     field = header[124:136]
     size = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _number(field, 8)

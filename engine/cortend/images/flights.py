@@ -39,7 +39,7 @@ class Flights(Generic[T]):
         Closing the iterator leaves; the last to leave cancels the work and waits for its end.
         """
         flight = self._flights.get(key)
-        if flight is None:
+        if flight is None or flight.task.done():
             flight = self._flights[key] = _Flight(work)
             flight.task.add_done_callback(lambda _: self._landed(key, flight))
         flight.waiters += 1

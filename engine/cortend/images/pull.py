@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corten_api.errors import InvalidArgument, ResourceExhausted
+from corten_api.errors import InvalidArgument, ResourceExhausted, Unauthenticated, Unavailable
 
 from cortend.domain.images import Image, ImageName
 from cortend.gc import GarbageCollector, Lease
@@ -27,6 +27,7 @@ from cortend.registry.credentials import Credentials
 from cortend.registry.repository import Registry, Repository
 
 _INDEX_DEPTH = 3
+_WORTH_KEEPING = (asyncio.CancelledError, Unavailable, ResourceExhausted, Unauthenticated)  # what was fetched is right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Puller:
     async def pull(self, request: PullRequest, board: Board) -> Image:
         """Pull, and return the image once it is on disk and recorded."""
         purpose = f"pull {request.namespace} {request.reference} {request.platform}"
-        async with self._collector.lease(purpose, keep=True) as lease:
+        async with self._collector.lease(purpose, keep=_WORTH_KEEPING) as lease:
             board.post(Phase.RESOLVING)
             repository = self._registry.repository(request.reference, request.credentials)
             parts = await self._parts(request, repository, lease, board)

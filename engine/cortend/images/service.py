@@ -10,8 +10,9 @@ import asyncio
 import base64
 import binascii
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from corten_api.errors import (
     CortenError,
@@ -41,6 +42,8 @@ from cortend.oci.image_config import MAX_CONFIG_SIZE, ImageConfig
 from cortend.oci.platform import Platform
 from cortend.oci.reference import Reference
 from cortend.registry.credentials import ANONYMOUS, Credentials
+
+T = TypeVar("T")
 
 _MAX_PAGE = 1000
 _CONFIGS_KEPT = 64
@@ -120,7 +123,8 @@ class ImageService:
         """Every step, and the images of the archive last: all of them, or an error and none."""
         wanted = (platform or Platform.host()).normalised()
         steps = self._loads.join(
-            object(), lambda board: self._loader.load(stream, board, namespace=namespace, platform=wanted)
+            object(),
+            lambda board: self._cleanly(self._loader.load(stream, board, namespace=namespace, platform=wanted)),
         )
         try:
             async for step in steps:
@@ -236,7 +240,15 @@ class ImageService:
         if here is not None:
             board.post(Phase.EXISTS, here.manifest, here.manifest.size)
             return here
-        return await self._puller.pull(request, board)
+        return await self._cleanly(self._puller.pull(request, board))
+
+    async def _cleanly(self, work: Awaitable[T]) -> T:
+        """The result of `work`; where it fails, what it left goes at once (what it leased for a next try stays)."""
+        try:
+            return await work
+        except CortenError:
+            await self._collector.collect()
+            raise
 
     async def _here(self, request: PullRequest) -> Image | None:
         """The image that makes a pull unnecessary, by the name that was asked for."""
@@ -283,6 +295,6 @@ def _token(position: str) -> str:
 
 def _position(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise InvalidArgument("page token", token[:80], "is not one that a list returned") from None

@@ -116,6 +116,6 @@ def _token(name: str) -> str:
 
 def _position(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise InvalidArgument("page token", token[:80], "is not one that a list returned") from None
