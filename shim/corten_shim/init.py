@@ -27,13 +27,14 @@ from corten_shim.cgroups.v1 import hierarchies
 from corten_shim.linux import fd, namespace, process
 from corten_shim.linux.errors import DEADLINE_EXCEEDED, INTERNAL, RuntimeFault, from_oserror
 from corten_shim.operations import Operation, World
-from corten_shim.rootfs import Mount, prepare_root
+from corten_shim.mountoptions import MountOptions
+from corten_shim.rootfs import Mount as Mount
+from corten_shim.rootfs import prepare_root as prepare_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["Mount", "Spawned", "Stdio", "create_container", "create_exec", "prepare_root"]
 
 READY_SECONDS = 30.0
 EXEC_SECONDS = 30.0
@@ -218,7 +219,7 @@ def _open_namespace(path: str) -> int:
         raise from_oserror("namespace", path, error) from error
 
 
-def _bind_source(source: str, options: rootfs.MountOptions) -> int:
+def _bind_source(source: str, options: MountOptions) -> int:
     try:
         return rootfs.clone_source(source, options)
     except OSError as error:

@@ -272,14 +272,19 @@ class ReadOnlyPath(Operation):
         os.close(target)
 
 
-class ReadOnlyRoot(Operation):
-    __slots__ = ()
+class ReadOnlyMount(Operation):
+    """Make the mount at `target` read-only; those below it stay as they are."""
+
+    __slots__ = ("target",)
+    target: str
 
     def subject(self) -> tuple[str, str]:
-        return "root filesystem", "/"
+        return "mount", self.target
 
     def perform(self, world: World) -> None:
-        mounts.set_attributes(world.root, on=const.MOUNT_ATTR_RDONLY)
+        place = fd.open_in_root(world.root, self.target, os.O_PATH)
+        mounts.set_attributes(place, on=const.MOUNT_ATTR_RDONLY)
+        os.close(place)
 
 
 class Terminal(Operation):

@@ -107,7 +107,7 @@ def world_plan(
     plan += [operations.ReadOnlyPath(path) for path in _linux(spec).get("readonlyPaths") or ()]
     plan += [operations.Mask(path) for path in _linux(spec).get("maskedPaths") or ()]
     if (spec.get("root") or {}).get("readonly"):
-        plan.append(operations.ReadOnlyRoot())
+        plan.append(operations.ReadOnlyMount("/"))
     return tuple(plan)
 
 
@@ -161,7 +161,7 @@ def _cgroup_plan(target: str, attributes: int, facts: Facts) -> list[Operation]:
             if controller != name and "=" not in controller
         ]
     if attributes & const.MOUNT_ATTR_RDONLY:
-        plan.append(operations.ReadOnlyPath(target))
+        plan.append(operations.ReadOnlyMount(target))
     return plan
 
 

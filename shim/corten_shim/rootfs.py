@@ -102,6 +102,7 @@ def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> 
     layers = _Layers(options)
     if volatile and layers.upper:
         layers.flags.append(("volatile", ""))
+        _forget_volatile(dict(layers.upper)["workdir"], layers.base)
     attributes = const.MOUNT_ATTR_RDONLY if layers.read_only else 0
     os.chdir(layers.base)  # relative names keep within what fsconfig(2) and mount(2) take
     try:
@@ -120,6 +121,19 @@ def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> 
         return _overlay_elsewhere(joined, layers, attributes)
     finally:
         os.chdir("/")
+
+
+def _forget_volatile(work: str, base: str) -> None:
+    """An overlay that was volatile is refused ever after, unless this mark goes: its owner knows what it may have lost.
+
+    Source: kernel Documentation/filesystems/overlayfs.rst, "Volatile mount".
+    """
+    mark = os.path.join(base, work, "work/incompat/volatile")
+    try:
+        os.unlink(f"{mark}/dirty")
+        os.rmdir(mark)
+    except FileNotFoundError:
+        return
 
 
 def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:

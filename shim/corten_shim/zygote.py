@@ -1,9 +1,10 @@
 """The zygote: imports everything once and forks a shim per request.
 
-Owns the daemon's control socket (unix seqpacket, JSON requests with one descriptor each) and the double fork. A request
-that is wrong gets an error as its answer; the zygote ends when the daemon closes the socket, its shims live on.
+Owns the daemon's control socket (unix seqpacket, JSON requests with one descriptor each). It does next to nothing itself
+between two forks: what it wrote to would be shared with no shim any more. So the child reads the request and answers it,
+also where the answer is an error; the zygote ends when the daemon closes the socket, and its shims live on.
 
-    daemon --{"op":"spawn","id":..,"bundle":..} + fd--> zygote --fork--> . --fork--> shim --{"pid":N}--> daemon
+    daemon --{"op":"spawn","id":..,"bundle":..} + fd--> zygote --fork--> shim --{"id":..,"pid":N}--> daemon
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import socket
 
 from corten_shim import placement, server
 from corten_shim.linux import const, libc
 
 REQUEST_LIMIT = 64 << 10
-REPLY_LIMIT = 4096
 
 
 class BadRequest(Exception):
@@ -39,30 +40,56 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int) -> None:
     gc.freeze()
     gc.disable()
     control.send(json.dumps({"ready": os.getpid()}).encode())
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended shims are nobody's zombies
     while True:
         message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
         if not message and not fds:
             return
-        answer = serve(message, fds, truncated=bool(flags & socket.MSG_TRUNC))
-        control.send(json.dumps(answer).encode())
+        if os.fork() == 0:
+            become_shim(control, message, fds, truncated=bool(flags & socket.MSG_TRUNC))
+        for fd in fds:
+            os.close(fd)
 
 
-def serve(message: bytes, fds: list[int], *, truncated: bool) -> dict[str, object]:
-    """Do what one request says; the answer. `fds` are closed here."""
+def become_shim(control: socket.socket, message: bytes, fds: list[int], *, truncated: bool) -> None:
+    """In the forked child: answer the request and, unless it is wrong, be the shim. Never returns."""
+    answer = Answer(control)
+    status = 1
+    bundle = ""
     try:
         if truncated:
             raise BadRequest(f"the request is longer than {REQUEST_LIMIT} bytes")
-        container_id, bundle = parse(message)
+        answer.container_id, bundle = parse(message)
         if len(fds) != 1:
             raise BadRequest(f"{len(fds)} descriptors came with the request; one is needed, the first connection")
-        return spawn(container_id, bundle, fds[0])
+        close_others(control.fileno(), fds[0])
+        os.setsid()
+        libc.set_process_name("corten-shim")
+        libc.prctl(const.PR_SET_CHILD_SUBREAPER, 1)
+        first = socket.socket(fileno=fds[0])
+        server.main(answer.container_id, bundle, first, lambda: answer.send({"pid": os.getpid()}))
+        status = 0
     except BadRequest as error:
-        return {"error": str(error)}
-    except OSError as error:
-        return {"error": f"no shim could be made: {error.strerror}"}
+        answer.send({"error": str(error)})
+    except BaseException as error:
+        tell_death(bundle, answer, error)
     finally:
-        for fd in fds:
-            os.close(fd)
+        os._exit(status)
+
+
+class Answer:
+    """The daemon's answer, sent once; then the zygote's socket is no longer ours."""
+
+    __slots__ = ("_control", "container_id")
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self.container_id = ""
+
+    def send(self, answer: dict[str, object]) -> None:
+        if self._control.fileno() >= 0:
+            self._control.send(json.dumps({"id": self.container_id, **answer}).encode())
+            self._control.close()
 
 
 def parse(message: bytes) -> tuple[str, str]:
@@ -85,60 +112,6 @@ def parse(message: bytes) -> tuple[str, str]:
     return container_id, bundle
 
 
-def spawn(container_id: str, bundle: str, first: int) -> dict[str, object]:
-    """Fork a shim that belongs to init; the answer comes from the shim itself, once it listens."""
-    answer, report = os.pipe2(os.O_CLOEXEC)
-    try:
-        child = os.fork()
-        if child == 0:
-            become_shim(container_id, bundle, first, report)
-    finally:
-        os.close(report)
-    try:
-        os.waitpid(child, 0)
-        told = os.read(answer, REPLY_LIMIT)
-    finally:
-        os.close(answer)
-    if not told:
-        return {"error": "the shim died before it listened"}
-    reply: dict[str, object] = json.loads(told)
-    return reply
-
-
-def become_shim(container_id: str, bundle: str, first: int, report: int) -> None:
-    """In the forked child: leave the zygote behind. Never returns."""
-    told = Report(report)
-    status = 1
-    try:
-        if os.fork():
-            os._exit(0)
-        close_others(first, report)
-        os.setsid()
-        libc.set_process_name("corten-shim")
-        libc.prctl(const.PR_SET_CHILD_SUBREAPER, 1)
-        server.main(container_id, bundle, socket.socket(fileno=first), lambda: told.send({"pid": os.getpid()}))
-        status = 0
-    except BaseException as error:
-        tell_death(bundle, told, error)
-    finally:
-        os._exit(status)
-
-
-class Report:
-    """The pipe on which the daemon's answer goes, once."""
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def send(self, answer: dict[str, object]) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.write(fd, json.dumps(answer).encode())
-            os.close(fd)
-
-
 def close_others(*keep: int) -> None:
     """Nothing of the zygote's stays open; standard streams lead nowhere."""
     null = os.open("/dev/null", os.O_RDWR)
@@ -152,13 +125,13 @@ def close_others(*keep: int) -> None:
                 continue  # the listing's own descriptor
 
 
-def tell_death(bundle: str, report: Report, error: BaseException) -> None:
+def tell_death(bundle: str, answer: Answer, error: BaseException) -> None:
     """Say why there is no shim: to the daemon while it still listens, and in the bundle."""
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     place = f" ({where.tb_frame.f_code.co_filename}:{where.tb_lineno})" if where is not None else ""
     text = f"{type(error).__name__}: {error}{place}"[:1000]
-    report.send({"error": text})
+    answer.send({"error": text})
     fd = os.open(f"{bundle}/shim.error", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.write(fd, text.encode("utf-8", "replace") + b"\n")
