@@ -12,9 +12,10 @@ import select
 import signal
 import time
 
-from corten_shim import exitrecord, faults, init, lifecycle
+from corten_shim import exitrecord, faults, lifecycle
 from corten_shim.cgroups import Cgroup, open_cgroup
 from corten_shim.exitrecord import Exit
+from corten_shim.init import Mount, Spawned, Stdio, create_container, create_exec, prepare_root
 from corten_shim.linux.errors import RuntimeFault
 from corten_shim.logfile import LogFile
 from corten_shim.process import Process
@@ -73,7 +74,7 @@ class Container:
     def log_lost_bytes(self) -> int:
         return self._log.lost_bytes if self._log is not None else 0
 
-    def create(self, mounts: list[init.Mount], *, terminal: bool) -> None:
+    def create(self, mounts: list[Mount], *, terminal: bool) -> None:
         """Everything up to the init's exec. Raises RuntimeFault, with nothing left behind."""
         self.spec = read_spec(self.bundle)
         process = self._process("", section(self.spec, "process"), terminal=terminal, stdin=self._options.open_stdin)
@@ -82,7 +83,7 @@ class Container:
             if self._options.log_directory:
                 self._log = open_log(self._options)
                 process.streams.log_to(self._log)
-            self._root_fd = init.prepare_root(mounts or [self._bundle_root()], spec=self.spec)
+            self._root_fd = prepare_root(mounts or [self._bundle_root()], spec=self.spec)
             cgroup = open_cgroup(self._cgroup_path())
             cgroup.create(section(section(self.spec, "linux"), "resources"))
             self._cgroup = cgroup
@@ -100,8 +101,7 @@ class Container:
         try:
             if exec_id:
                 self._spawn_exec(process)
-            assert process.spawned is not None
-            process.spawned.start()
+            self.warnings += process.release()
         except RuntimeFault as fault:
             if process.spawned is not None:
                 process.spawned.abandon()
@@ -237,9 +237,9 @@ class Container:
     def _spawn_init(self, process: Process) -> None:
         assert self._cgroup is not None
 
-        def make(stdio: init.Stdio) -> init.Spawned:
+        def make(stdio: Stdio) -> Spawned:
             assert self._cgroup is not None
-            return init.create_container(
+            return create_container(
                 self.spec,
                 bundle=self.bundle,
                 root_fd=self._root_fd,
@@ -253,9 +253,9 @@ class Container:
     def _spawn_exec(self, process: Process) -> None:
         self._require_running("exec in")
 
-        def make(stdio: init.Stdio) -> init.Spawned:
+        def make(stdio: Stdio) -> Spawned:
             assert self._cgroup is not None
-            return init.create_exec(
+            return create_exec(
                 self.spec,
                 process.spec,
                 init_pidfd=self.init.pidfd,
@@ -303,11 +303,11 @@ class Container:
             raise faults.invalid("linux.cgroupsPath", str(path), "must be an absolute path below the cgroup root")
         return path
 
-    def _bundle_root(self) -> init.Mount:
+    def _bundle_root(self) -> Mount:
         path = section(self.spec, "root").get("path")
         if not isinstance(path, str) or not path:
             raise faults.invalid("root.path", str(path), "must name the root filesystem's directory")
-        return init.Mount("bind", os.path.join(self.bundle, path), "", ["rbind"])
+        return Mount("bind", os.path.join(self.bundle, path), "", ["rbind"])
 
     def _has_own_pids(self) -> bool:
         spaces = section(self.spec, "linux").get("namespaces")

@@ -75,7 +75,17 @@ class Process:
         self.spawned = spawned
         self.pid = spawned.pid
         self.pidfd = spawned.pidfd
-        return spawned.warnings
+        return list(spawned.warnings)
+
+    def release(self) -> list[str]:
+        """Let it exec; returns further warnings. Raises RuntimeFault where it could not."""
+        assert self.spawned is not None
+        known = len(self.spawned.warnings)
+        try:
+            self.spawned.start()
+        except OSError as error:  # it died before it was let go
+            raise faults.internal(self.kind, self.name, error) from None
+        return self.spawned.warnings[known:]
 
     def wait(self, tell: Callable[[Exit], None], listening: Callable[[], bool]) -> None:
         """Call `tell` with the exit: now if there is one. `listening` answers whether that still matters to anybody."""

@@ -1,8 +1,8 @@
 """The zygote: imports everything once and forks a shim per request.
 
-Owns the daemon's control socket (unix seqpacket, JSON requests with one descriptor each). It does next to nothing itself
-between two forks: what it wrote to would be shared with no shim any more. So the child reads the request and answers it,
-also where the answer is an error; the zygote ends when the daemon closes the socket, and its shims live on.
+Owns the daemon's control socket (unix seqpacket, JSON requests with one descriptor each). It does next to nothing
+itself between two forks: what it wrote to would be shared with no shim any more. So the child reads the request and
+answers it, also where the answer is an error. The zygote ends when the daemon closes the socket; its shims live on.
 
     daemon --{"op":"spawn","id":..,"bundle":..} + fd--> zygote --fork--> shim --{"id":..,"pid":N}--> daemon
 """

@@ -59,10 +59,10 @@ class Zygote:
         try:
             with theirs:
                 async with self._lock:
-                    answer = await self._ask(request, theirs.fileno())
+                    answer = await self._ask(container_id, request, theirs.fileno())
                     if answer is None:
                         await self._stop()
-                        answer = await self._ask(request, theirs.fileno())
+                        answer = await self._ask(container_id, request, theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -105,7 +105,7 @@ class Zygote:
             await self._stop()
             raise Unavailable("zygote", interpreter, detail)
 
-    async def _ask(self, request: bytes, fd: int) -> dict[str, object] | None:
+    async def _ask(self, container_id: str, request: bytes, fd: int) -> dict[str, object] | None:
         """The answer to one request; None where the zygote is gone."""
         if self._process is None or self._process.returncode is not None:
             await self._stop()
@@ -117,7 +117,10 @@ class Zygote:
             return None
         except OSError as error:
             raise Internal("zygote", str(self.pid), f"cannot be asked: {error.strerror}") from error
-        return await self._receive(SPAWN_SECONDS)
+        while (answer := await self._receive(SPAWN_SECONDS)) is not None:
+            if answer.get("id") in (container_id, ""):  # not that of an earlier request whose caller gave up
+                return answer
+        return None
 
     async def _receive(self, seconds: float) -> dict[str, object] | None:
         assert self._control is not None
