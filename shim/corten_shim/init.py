@@ -9,8 +9,8 @@
       │   end of file (exec closed it), or "F<fault>"
 
 Owns that conversation, over one seqpacket socket pair. The shim itself never enters a namespace, and nothing is
-imported once one has changed: an image could have planted the module. What is done is `plan`'s, how is `operations`' and
-`credentials`'.
+imported once one has changed: an image could have planted the module. What is done is for `plan` to say, how for
+`operations` and `credentials`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from corten_shim.cgroups import Cgroup, version
 from corten_shim.cgroups.v1 import hierarchies
 from corten_shim.linux import fd, namespace, process
 from corten_shim.linux.errors import DEADLINE_EXCEEDED, INTERNAL, RuntimeFault, from_oserror
-from corten_shim.operations import Operation, World
 from corten_shim.mountoptions import MountOptions
-from corten_shim.rootfs import Mount as Mount
-from corten_shim.rootfs import prepare_root as prepare_root
+from corten_shim.operations import Operation, World
+from corten_shim.rootfs import Mount, prepare_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+
+__all__ = ["Mount", "Spawned", "Stdio", "create_container", "create_exec", "prepare_root"]
 
 READY_SECONDS = 30.0
 EXEC_SECONDS = 30.0
