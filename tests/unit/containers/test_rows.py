@@ -77,7 +77,10 @@ def test_every_field_comes_back_as_it_was(database: Database) -> None:
 def test_a_word_is_an_id_then_a_name_then_a_prefix(database: Database) -> None:
     one, two = container(0xA1 << 240, "b2"), container(0xB2 << 240, "other")
     insert(database, one, two)
-    find = lambda text: database.read(lambda tx: rows.find(tx, "default", text)).id  # noqa: E731
+
+    def find(text: str) -> str:
+        return database.read(lambda tx: rows.find(tx, "default", text)).id
+
     assert find(one.id) == one.id
     assert find("b2") == one.id, "a name goes before the beginning of an id"
     assert find("/other") == two.id

@@ -78,8 +78,7 @@ async def test_reads_do_not_wait_for_a_write_that_takes_long(database: Database)
 
 def test_worker_threads_write_and_read_without_a_loop(database: Database) -> None:
     threads = [
-        threading.Thread(target=lambda n=n: database.write_now(lambda tx: meta.put(tx, str(n), "1")))  # type: ignore[misc]
-        for n in range(8)
+        threading.Thread(target=lambda n=n: database.write_now(lambda tx: meta.put(tx, str(n), "1"))) for n in range(8)
     ]
     for thread in threads:
         thread.start()
