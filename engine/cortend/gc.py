@@ -18,9 +18,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from corten_api.errors import Conflict, FailedPrecondition, NotFound
+import structlog
+from corten_api.errors import Conflict, CortenError, FailedPrecondition, NotFound
 
 from cortend.content.store import ContentStore
 from cortend.db import images as image_rows
@@ -30,6 +31,8 @@ from cortend.db.leases import BLOB, SNAPSHOT, LeaseRow
 from cortend.layers.chain import UNPACK_KEY_PREFIX
 from cortend.oci.digest import Digest
 from cortend.snapshots.snapshotter import Kind, Snapshot, Snapshotter
+
+log = structlog.get_logger()
 
 ROOT_LABEL = "dev.corten.gc.root"  # a snapshot with this label is kept, and what it stands on
 _LIFETIME_NS = 24 * 3600 * 10**9
@@ -137,6 +140,20 @@ class GarbageCollector:
         """Remove every blob, snapshot and partial blob that nothing refers to. One at a time; later callers wait."""
         async with self._collecting:
             return await asyncio.to_thread(self._collect)
+
+    async def keep_collecting(self, *, first: float = 30.0, every: float = 600.0) -> None:
+        """Collect now and then (seconds), until cancelled: for what a crash or a container's end left behind."""
+        delay = first
+        while True:
+            await asyncio.sleep(delay)
+            delay = every
+            try:
+                collected = await self.collect()
+            except CortenError as error:
+                log.warning("gc.failed", error=str(error))
+                continue
+            if collected != Collected():
+                log.info("gc.collected", **asdict(collected))
 
     def _collect(self) -> Collected:
         with self._gate:
