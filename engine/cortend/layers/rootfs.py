@@ -160,6 +160,7 @@ class Rootfs:
         """The directory at `parts`, symlinks followed within the root. Not made yet in the upper tree, perhaps."""
         node, links = self._root, 0
         pending = parts[::-1]
+        behind = len(pending)  # so many names are left once the target of the symlink at hand is used up
         while pending:
             name = pending.pop()
             if name in (b"", b"."):
@@ -175,6 +176,7 @@ class Rootfs:
             if isinstance(found, Directory):
                 node = found
             elif isinstance(found, bytes):
+                behind = min(behind, len(pending)) if len(pending) >= behind else len(pending)
                 links += 1
                 if links > _MAX_LINKS:
                     raise Refused("goes through too many symlinks")
@@ -185,7 +187,7 @@ class Rootfs:
                 raise Refused(f"goes through {missing}, which is not a directory")
             elif not create:
                 return None
-            elif links:
+            elif len(pending) >= behind:
                 missing = shown(b"/" + node.path() + b"/" + name)
                 raise Refused(f"goes through a symlink that leads to {missing}, which is not in the image")
             else:

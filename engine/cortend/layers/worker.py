@@ -153,7 +153,8 @@ def _failure(error: Exception, entry: bytes) -> dict[str, Any]:
         kind = error.kind
         where = f"at entry {shown(entry)}: it " if entry else "it "
     elif isinstance(error, EOFError):
-        kind, where, text = "DataLoss", "", f"the archive breaks off behind {where}".rstrip()
+        place = f"in or behind {where.rstrip()}" if entry else "before its first entry"
+        kind, where, text = "DataLoss", "", f"the archive breaks off {place}"
     elif isinstance(error, MemoryError):
         kind, text = "ResourceExhausted", "takes more memory than unpacking a layer may"
     elif isinstance(error, OSError):
