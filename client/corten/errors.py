@@ -1,4 +1,4 @@
-"""The errors a client sees: the closed set of `corten_api.errors`, under the library's own name."""
+"""The errors of this library: `corten_api.errors`, under the name users import."""
 
 from __future__ import annotations
 

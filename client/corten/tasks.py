@@ -1,0 +1,217 @@
+"""Tasks: the running process of a container, its streams, and the processes exec'd beside it."""
+
+from __future__ import annotations
+
+from corten import _calls, _messages, streams
+from corten._blocks import Face, blocking, iterating, run
+from corten._value import Value
+from corten_api.v1 import tasks_pb2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+CONDITIONS = ("not-running", "next-exit", "removed")
+_STOP_DEFAULT = 10.0  # seconds the engine gives a container that says nothing else
+
+
+class Started(Value):
+    """`pid` is on the host."""
+
+    pid: int
+    warnings: tuple[str, ...]
+
+
+class ExitStatus(Value):
+    """How a process ended. `exit_code` is 0..255, 128+signal; `reason` as in ContainerState."""
+
+    exit_code: int
+    reason: str
+    oom_killed: bool
+    started_at_ns: int
+    exited_at_ns: int
+    error: str
+
+
+class ExecConfig(Value):
+    """A process beside the container's. Empty fields take the container's; `attach_first` waits for an attacher."""
+
+    argv: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+    working_directory: str = ""
+    user: str = ""
+    terminal: bool = False
+    open_stdin: bool = False
+    privileged: bool = False
+    attach_first: bool = False
+
+
+class Exec(Value):
+    """`pid` is on the host; 0 while it waits for its attacher."""
+
+    exec_id: str
+    pid: int
+
+
+class Process(Value):
+    """A process of a container, by its pid on the host."""
+
+    pid: int
+    exec_id: str
+
+
+class LogEntry(Value):
+    """One line with its newline, or a part of one without. `stream` is "stdout" or "stderr"."""
+
+    stream: str
+    time_ns: int
+    data: bytes
+
+
+class AsyncTasks:
+    """Tasks, as coroutines. `container` is an id, a name, or a unique prefix of an id."""
+
+    def __init__(self, calls: _calls.Calls) -> None:
+        self._calls = calls
+
+    async def start(self, container: str) -> Started:
+        """Returns when the program runs. Raises the error of kind "executable" where it cannot be executed."""
+        request = tasks_pb2.StartTaskRequest(container=container)
+        answer = await self._calls.unary("Tasks/Start", request, tasks_pb2.StartTaskResponse)
+        return Started(pid=answer.pid, warnings=tuple(answer.warnings))
+
+    async def wait(
+        self, container: str, *, exec_id: str = "", condition: str = "not-running", timeout: float | None = None
+    ) -> ExitStatus:
+        """`condition` is "not-running", "next-exit" or "removed"; with `exec_id` it is that process's end."""
+        kind = CONDITIONS.index(condition)
+        request = tasks_pb2.WaitTaskRequest(container=container, exec_id=exec_id, condition=kind)
+        answer = await self._calls.patient("Tasks/Wait", request, tasks_pb2.WaitTaskResponse, timeout=timeout)
+        return exit_status(answer.status)
+
+    async def kill(self, container: str, *, signal: str = "SIGKILL", exec_id: str = "", all: bool = False) -> None:
+        """Send a signal by name or number; to every process with `all`."""
+        request = tasks_pb2.KillTaskRequest(container=container, exec_id=exec_id, signal=signal, all=all)
+        await self._calls.unary("Tasks/Kill", request, tasks_pb2.KillTaskResponse)
+
+    async def stop(self, container: str, *, timeout: float | None = None, signal: str = "") -> None:
+        """The stop signal, then SIGKILL after `timeout` seconds (None: the container's). Fine when not running."""
+        if timeout is not None and timeout < 0:
+            kind, patience = _messages.duration(timeout), None
+        else:
+            kind, patience = _messages.duration(timeout), timeout
+        request = tasks_pb2.StopTaskRequest(container=container, timeout=kind, signal=signal)
+        if patience is None:
+            await self._calls.patient("Tasks/Stop", request, tasks_pb2.StopTaskResponse, timeout=None)
+        else:
+            await self._calls.unary("Tasks/Stop", request, tasks_pb2.StopTaskResponse, extra=patience)
+
+    async def pause(self, container: str) -> None:
+        """Freeze every process."""
+        request = tasks_pb2.PauseTaskRequest(container=container)
+        await self._calls.unary("Tasks/Pause", request, tasks_pb2.PauseTaskResponse)
+
+    async def resume(self, container: str) -> None:
+        """Thaw."""
+        request = tasks_pb2.ResumeTaskRequest(container=container)
+        await self._calls.unary("Tasks/Resume", request, tasks_pb2.ResumeTaskResponse)
+
+    async def exec(self, container: str, config: ExecConfig) -> Exec:
+        """Start a process in a running container. Its streams are attached by its `exec_id`."""
+        request = tasks_pb2.ExecTaskRequest(container=container, **config.as_dict())
+        answer = await self._calls.unary("Tasks/Exec", request, tasks_pb2.ExecTaskResponse)
+        return Exec(exec_id=answer.exec_id, pid=answer.pid)
+
+    async def attach(
+        self, container: str, options: streams.AttachOptions = streams.AttachOptions(), *, timeout: float | None = None
+    ) -> streams.AsyncAttachment:
+        """The streams of a task or of an exec; of one that is not started yet, from its first byte."""
+        exchange = await self._calls.open("Tasks/Attach", tasks_pb2.AttachResponse, timeout=timeout)
+        return await streams.attached(exchange, container, options)
+
+    async def resize(self, container: str, *, width: int, height: int, exec_id: str = "") -> None:
+        """The size of a terminal, in characters."""
+        size = tasks_pb2.TerminalSize(width=width, height=height)
+        request = tasks_pb2.ResizePtyRequest(container=container, exec_id=exec_id, size=size)
+        await self._calls.unary("Tasks/ResizePty", request, tasks_pb2.ResizePtyResponse)
+
+    async def close_stdin(self, container: str, *, exec_id: str = "") -> None:
+        """Whoever is attached."""
+        request = tasks_pb2.CloseIORequest(container=container, exec_id=exec_id)
+        await self._calls.unary("Tasks/CloseIO", request, tasks_pb2.CloseIOResponse)
+
+    async def logs(
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+        timeout: float | None = None,
+    ) -> AsyncIterator[LogEntry]:
+        """What it wrote, in order; `tail` lines from the end; with `follow` until it ends."""
+        request = tasks_pb2.LogsRequest(container=container, follow=follow, tail=tail, stdout=stdout, stderr=stderr)
+        for name, value in (("since", since_ns), ("until", until_ns)):
+            if value is not None:
+                getattr(request, name).CopyFrom(_messages.moment(value))
+        exchange = await self._calls.stream("Tasks/Logs", request, tasks_pb2.LogEntries, timeout=timeout)
+        try:
+            while (message := await exchange.receive()) is not None:
+                for entry in message.entries:
+                    yield LogEntry(
+                        stream="stderr" if entry.stream == tasks_pb2.LogEntry.STREAM_STDERR else "stdout",
+                        time_ns=_messages.nanoseconds(entry, "time"),
+                        data=entry.data,
+                    )
+        finally:
+            exchange.cancel()
+
+    async def pids(self, container: str) -> tuple[Process, ...]:
+        """Every process, by its pid on the host."""
+        request = tasks_pb2.PidsRequest(container=container)
+        answer = await self._calls.unary("Tasks/Pids", request, tasks_pb2.PidsResponse)
+        return tuple(Process(pid=each.pid, exec_id=each.exec_id) for each in answer.processes)
+
+    async def delete(self, container: str) -> ExitStatus:
+        """Forget the ended task; the container stays."""
+        request = tasks_pb2.DeleteTaskRequest(container=container)
+        return exit_status((await self._calls.unary("Tasks/Delete", request, tasks_pb2.DeleteTaskResponse)).status)
+
+
+class Tasks(Face[AsyncTasks]):
+    """Tasks, blocking."""
+
+    start = blocking(AsyncTasks.start)
+    wait = blocking(AsyncTasks.wait)
+    kill = blocking(AsyncTasks.kill)
+    stop = blocking(AsyncTasks.stop)
+    pause = blocking(AsyncTasks.pause)
+    resume = blocking(AsyncTasks.resume)
+    exec = blocking(AsyncTasks.exec)
+    resize = blocking(AsyncTasks.resize)
+    close_stdin = blocking(AsyncTasks.close_stdin)
+    logs = iterating(AsyncTasks.logs)
+    pids = blocking(AsyncTasks.pids)
+    delete = blocking(AsyncTasks.delete)
+
+    def attach(
+        self, container: str, options: streams.AttachOptions = streams.AttachOptions(), *, timeout: float | None = None
+    ) -> streams.Attachment:
+        """As AsyncTasks.attach."""
+        return streams.Attachment(run(self._flow.attach(container, options, timeout=timeout)))
+
+
+def exit_status(message: Any) -> ExitStatus:
+    """An end as a value."""
+    return ExitStatus(
+        exit_code=message.exit_code,
+        reason=message.reason,
+        oom_killed=message.oom_killed,
+        started_at_ns=_messages.nanoseconds(message, "started_at"),
+        exited_at_ns=_messages.nanoseconds(message, "exited_at"),
+        error=message.error,
+    )
