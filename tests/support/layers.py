@@ -70,7 +70,7 @@ def archive(*members: Member, form: int = tarfile.PAX_FORMAT) -> bytes:
         for each in members:
             info = tarfile.TarInfo(each.name)
             info.type, info.mode, info.uid, info.gid = each.kind, each.mode, each.uid, each.gid
-            info.mtime = each.mtime  # type: ignore[assignment]
+            info.mtime = each.mtime
             info.linkname, info.size, info.pax_headers = each.link, len(each.data), dict(each.pax)
             info.devmajor, info.devminor = each.device
             tar.addfile(info, io.BytesIO(each.data))
@@ -122,7 +122,7 @@ def gzipped(data: bytes) -> bytes:
 
 
 def tree(root: Path, ignore: Sequence[str] = ()) -> dict[str, tuple[object, ...]]:
-    """Everything below `root` by path: type, mode, owner, mtime, bytes, link, device, xattrs, and what it is linked with.
+    """Everything below `root` by path: mode, owner, mtime, bytes or link or device, xattrs, and what it is linked with.
 
     The times of the paths in `ignore` are left out.
     """

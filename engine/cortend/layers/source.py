@@ -19,6 +19,7 @@ from isal import igzip_lib, isal_zlib
 CHUNK = 1 << 20
 _READ = 256 << 10
 _DEPTH = 8
+_TELL = 4 << 20
 _MAX_ZSTD_WINDOW = 1 << 27
 _BLOCK = 512
 _GZIP_ERRORS = (cast("type[Exception]", isal_zlib.error), ValueError)
@@ -65,7 +66,8 @@ class Source:
         self._view = memoryview(b"")
         self._position = 0
         self._ended = False
-        self.size = 0
+        self.size = 0  # bytes of archive so far
+        self.consumed = 0  # compressed bytes so far
         self._thread = threading.Thread(target=self._produce, args=(compression,), daemon=True)
         self._thread.start()
 
@@ -129,13 +131,13 @@ class Source:
             self._chunks.put(error)
 
     def _packed(self) -> Iterator[bytes]:
-        done = told = 0
+        told = 0
         while data := os.read(self._file, _READ):
-            done += len(data)
+            self.consumed += len(data)
             yield data
-            if done - told >= 4 << 20:
-                told = done
-                self._progress(done)
+            if self.consumed - told >= _TELL:
+                told = self.consumed
+                self._progress(told)
 
     def _unpacked(self, compression: str) -> Iterator[bytes]:
         if compression == "gzip":

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cortend.layers import confine, files
@@ -23,6 +24,7 @@ from cortend.layers.tar_reader import TarReader
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."
+_BEAT = 256  # entries between signs of life: a slow disk takes its time for small files
 _KINDS = {CHARACTER: stat.S_IFCHR, FIFO: stat.S_IFIFO}
 _DISK = {errno.ENOSPC: "no space left on its disk", errno.EDQUOT: "the disk quota is used up"}
 
@@ -30,7 +32,10 @@ _DISK = {errno.ENOSPC: "no space left on its disk", errno.EDQUOT: "the disk quot
 class Applier:
     """Applies the entries of one archive to one tree, counting what they take."""
 
-    def __init__(self, rootfs: Rootfs, reader: TarReader, *, max_bytes: int, max_entries: int) -> None:
+    def __init__(
+        self, rootfs: Rootfs, reader: TarReader, *, max_bytes: int, max_entries: int, beat: Callable[[], None]
+    ) -> None:
+        self._beat = beat
         self._rootfs = rootfs
         self._reader = reader
         self._max_bytes = max_bytes
@@ -45,6 +50,8 @@ class Applier:
             self.entries += 1
             if self.entries > self._max_entries:
                 raise SourceError("ResourceExhausted", f"has more than {self._max_entries} entries")
+            if self.entries % _BEAT == 0:
+                self._beat()
             self._apply(entry)
         self._rootfs.finish()
 
@@ -133,7 +140,13 @@ def unpack(file: int, root: int, lower: int, request: dict[str, Any], report: in
         rootfs = Rootfs(root, lower, remove=request["whiteouts"] == "remove")
         source = Source(file, request["compression"], bounds, lambda offset: _say(report, {"offset": offset}))
         reader = TarReader(source)
-        applier = Applier(rootfs, reader, max_bytes=limits["max_bytes"], max_entries=limits["max_entries"])
+        applier = Applier(
+            rootfs,
+            reader,
+            max_bytes=limits["max_bytes"],
+            max_entries=limits["max_entries"],
+            beat=lambda: _say(report, {"offset": source.consumed}),
+        )
         applier.run()
         return {
             "diff_id": source.diff_id(),

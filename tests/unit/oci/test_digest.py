@@ -28,8 +28,19 @@ def test_sha512_is_understood_but_not_stored() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "sha256", "sha256:", "sha256:" + "a" * 63, "sha256:" + "A" * 64, "sha256:" + "g" * 64, "md5:" + "a" * 32]
-    + ["sha256:" + "a" * 64 + "/../x", "sha256:../../etc/passwd", ":" + "a" * 64, "sha256:" + "a" * 64 + "\n"],
+    [
+        "",
+        "sha256",
+        "sha256:",
+        "sha256:" + "a" * 63,
+        "sha256:" + "A" * 64,
+        "sha256:" + "g" * 64,
+        "md5:" + "a" * 32,
+        "sha256:" + "a" * 64 + "/../x",
+        "sha256:../../etc/passwd",
+        ":" + "a" * 64,
+        "sha256:" + "a" * 64 + "\n",
+    ],
 )
 def test_anything_else_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:

@@ -51,8 +51,14 @@ def test_null_stands_for_absent() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", b'{"rootfs":{"type":"other","diff_ids":[]}}', b'{"rootfs":{"type":"layers","diff_ids":["x"]}}']
-    + [b'{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Env":"A=1"}}', b" " * (9 << 20)],
+    [
+        b"",
+        b"{}",
+        b'{"rootfs":{"type":"other","diff_ids":[]}}',
+        b'{"rootfs":{"type":"layers","diff_ids":["x"]}}',
+        b'{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Env":"A=1"}}',
+        b" " * (9 << 20),
+    ],
 )
 def test_what_is_no_configuration_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidArgument):
