@@ -197,6 +197,28 @@ async def test_a_compressed_bomb_is_stopped(storage: Engine, monkeypatch: pytest
         await storage.load(gzip.compress(b"\0" * (64 << 20)))
 
 
+async def test_an_archive_of_both_kinds_takes_its_names_from_either(
+    layout: Path, storage: Engine, tmp_path: Path
+) -> None:
+    members = unpacked(archive(layout, tmp_path, "oci-archive", "latest"))
+    index = json.loads(members["index.json"])
+    config = json.loads(members["blobs/sha256/" + index["manifests"][0]["digest"][7:]])["config"]["digest"][7:]
+    saved_too = [{"Config": f"blobs/sha256/{config}", "RepoTags": ["both:1", "both:2"], "Layers": []}]
+    members["manifest.json"] = json.dumps(saved_too).encode()
+    (image,) = await storage.load(tar(members))
+    assert image.tags == ("docker.io/library/both:1", "docker.io/library/both:2")
+    index["manifests"][0]["annotations"]["io.containerd.image.name"] = "both:3"
+    members["index.json"] = json.dumps(index).encode()
+    (image,) = await storage.load(tar(members))
+    assert "docker.io/library/both:3" in image.tags
+
+
+async def test_an_archive_without_names_is_loaded_without(layout: Path, storage: Engine, tmp_path: Path) -> None:
+    (image,) = await storage.load(archive(layout, tmp_path, "oci-archive", "latest"))
+    assert image.tags == ()
+    assert storage.images.get(image.id.short, "default") == image
+
+
 async def test_the_index_of_an_archive_gives_the_image_of_this_machine(storage: Engine) -> None:
     made = multi_platform()
     (image,) = await storage.load(made.archive.read_bytes())

@@ -51,7 +51,7 @@ async def test_an_unknown_image_is_not_found_by_its_full_name(registry: FakeRegi
 async def test_nobody_there_is_unavailable_soon(storage: Engine) -> None:
     host = f"127.0.0.1:{free_port()}"
     async with asyncio.timeout(2):
-        with pytest.raises(errors.Unavailable, match="cannot be reached") as caught:
+        with pytest.raises(errors.Unavailable, match="cannot be reached: Connection refused") as caught:
             await storage.pull(f"{host}/a")
     assert caught.value.name == host
 
@@ -80,6 +80,12 @@ async def test_a_digest_in_the_reference_is_what_must_come(registry: FakeRegistr
     registry.manifests[digest(b"y")] = (MANIFEST, registry.manifests["latest"][1])
     with pytest.raises(errors.DataLoss):
         await storage.pull(f"{registry.host}/a@{digest(b'y')}")
+
+
+async def test_a_digest_that_cannot_be_verified_here_is_not_asked_for(registry: FakeRegistry, storage: Engine) -> None:
+    with pytest.raises(errors.Unimplemented, match="sha256 only"):
+        await storage.pull(f"{registry.host}/a@sha512:{'0' * 128}")
+    assert registry.requests == []
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,14 @@ async def test_a_pull_that_was_given_up_is_resumed_by_the_next_engine(registry: 
     assert "Range" in registry.asked(digest(registry.layer))[-1]
 
 
+async def test_what_two_pulls_share_is_fetched_once(registry: FakeRegistry, storage: Engine) -> None:
+    registry.image("1", size=1_000_000)
+    first, second = await asyncio.gather(storage.pull(f"{registry.host}/a:1"), storage.pull(f"{registry.host}/b:1"))
+    assert first.id == second.id
+    assert len(registry.asked(digest(registry.layer))) == 1
+    assert len(storage.images.get(str(first.id), "default").tags) == 2
+
+
 async def test_a_registry_without_ranges_is_read_from_the_beginning(registry: FakeRegistry, storage: Engine) -> None:
     registry.image(size=1_000_000)
     first = True

@@ -7,6 +7,7 @@ which of them are worth another try. Reads no sockets.
 from __future__ import annotations
 
 import email.utils
+import os
 import time
 from collections.abc import Mapping
 
@@ -104,14 +105,22 @@ def from_exception(error: Exception, *, host: str, answered: bool) -> CortenErro
         found = Unavailable("registry", host, "cannot be reached: no connection within the time limit")
         return Transient(found) if answered else found
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error.strerror or str(error.os_error)
-        found = Unavailable("registry", host, f"cannot be reached: {cause[:_MAX_SHOWN]}")
+        found = Unavailable("registry", host, f"cannot be reached: {_cause(error.os_error)}")
         return Transient(found) if answered else found
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return Unavailable("registry", host, f"the proxy before it answered {error.status}")
     if isinstance(error, TimeoutError):
         return Transient(Unavailable("registry", host, "stopped answering: nothing came within the time limit"))
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
         return Transient(Unavailable("registry", host, "the connection broke"))
     return Unavailable("registry", host, f"its answer cannot be understood ({type(error).__name__})")
+
+
+def _cause(error: OSError) -> str:
+    """What the kernel or the resolver says, without addresses."""
+    number = error.errno
+    text = os.strerror(number) if number is not None and number > 0 else error.strerror or str(error)
+    return text[:_MAX_SHOWN]
 
 
 def retry_after(value: str, *, now: float | None = None) -> float | None:

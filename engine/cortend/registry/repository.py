@@ -166,6 +166,8 @@ class Repository:
         return DataLoss("blob", str(descriptor.digest), detail)
 
     async def _manifest(self, selector: str, expected: Digest | None) -> Fetched:
+        if expected is not None:
+            Digest.stored(str(expected))
         async with self._request("GET", f"manifests/{selector}", {"Accept": _ACCEPT}) as response:
             name = str(self._reference)
             if (response.content_length or 0) > MAX_MANIFEST_SIZE:
