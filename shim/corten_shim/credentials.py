@@ -25,8 +25,8 @@ from corten_shim.linux.libc import prctl
 from corten_shim.operations import Operation, World
 
 _SYS_ADMIN = 1 << 21
-# What Python ignores and a program must not inherit so.
-_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+# Whatever Python, the shim or who started the engine ignores: a program must not inherit it so.
+_RESET = tuple(sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}))
 
 
 class OomScore(Operation):
@@ -244,7 +244,7 @@ class Execute(Operation):
         return "executable", os.fsdecode(self.argv[0])
 
     def perform(self, world: World) -> None:
-        for number in _PYTHON_IGNORES:
+        for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         environment = dict(self.environment)
