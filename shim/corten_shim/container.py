@@ -1,21 +1,21 @@
 """The container of this shim: its init, the processes exec'd beside it, its cgroup and its root.
 
-Owns the order of things from create to delete, and that a step which fails leaves nothing of the earlier ones. How each
-step is done is the kernel half's (`init`, `cgroups`); messages and sockets are `tasks` and `server`.
+Owns the order of things from create to delete, and that a step which fails leaves nothing of the earlier ones.
+Processes are made in `builder`; messages and sockets are `tasks` and `server`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import time
 
 from corten_shim import exitrecord, faults, lifecycle
+from corten_shim.builder import Built, build_container, build_exec
 from corten_shim.cgroups import Cgroup, open_cgroup
 from corten_shim.exitrecord import Exit
-from corten_shim.init import Mount, Spawned, Stdio, create_container, create_exec, prepare_root
+from corten_shim.init import Mount, Stdio
 from corten_shim.linux.errors import RuntimeFault
 from corten_shim.logfile import LogFile
 from corten_shim.process import Process
@@ -36,12 +36,12 @@ class Container:
         "_cgroup",
         "_log",
         "_options",
+        "_own_pids",
         "_reactor",
         "_root_fd",
         "bundle",
         "id",
         "processes",
-        "spec",
         "warnings",
     )
 
@@ -51,9 +51,9 @@ class Container:
         self._cgroup: Cgroup | None = None
         self._log: LogFile | None = None
         self._root_fd = -1
+        self._own_pids = True
         self.id = id
         self.bundle = bundle
-        self.spec: dict[str, object] = {}
         self.processes: dict[str, Process] = {}
         self.warnings: list[str] = []
 
@@ -76,21 +76,20 @@ class Container:
 
     def create(self, mounts: list[Mount], *, terminal: bool) -> None:
         """Everything up to the init's exec. Raises RuntimeFault, with nothing left behind."""
-        self.spec = read_spec(self.bundle)
-        process = self._process("", section(self.spec, "process"), terminal=terminal, stdin=self._options.open_stdin)
+        process = self._process("", b"", terminal=terminal, stdin=self._options.open_stdin)
         process.window = (self._options.width, self._options.height)
         try:
             if self._options.log_directory:
                 self._log = open_log(self._options)
                 process.streams.log_to(self._log)
-            self._root_fd = prepare_root(mounts or [self._bundle_root()], spec=self.spec)
-            cgroup = open_cgroup(self._cgroup_path())
-            cgroup.create(section(section(self.spec, "linux"), "resources"))
-            self._cgroup = cgroup
-            self._spawn_init(process)
+            built = process.make(lambda stdio: self._build_init(mounts, stdio))
         except BaseException:
             self._release(process)
             raise
+        self.warnings += built.spawned.warnings
+        self._root_fd = built.root_fd
+        self._cgroup = open_cgroup(built.cgroup_path)
+        self._own_pids = built.own_pids
         self.processes[""] = process
 
     def start(self, exec_id: str) -> Process:
@@ -100,7 +99,8 @@ class Container:
         process.started_at_ns = time.time_ns()
         try:
             if exec_id:
-                self._spawn_exec(process)
+                self._require_running("exec in")
+                self.warnings += process.make(lambda stdio: self._build_exec(process, stdio)).spawned.warnings
             self.warnings += process.release()
         except RuntimeFault as fault:
             if process.spawned is not None:
@@ -109,8 +109,8 @@ class Container:
             raise
         return process
 
-    def exec(self, exec_id: str, spec: dict[str, object], *, terminal: bool, stdin: bool) -> None:
-        """Note a process to run beside the init; `start` makes it."""
+    def exec(self, exec_id: str, spec: bytes, *, terminal: bool, stdin: bool) -> None:
+        """Note a process (JSON of an OCI process) to run beside the init; `start` makes it."""
         if not exec_id or exec_id in self.processes:
             raise faults.already_exists("process", exec_id, "choose another exec id")
         self._require_running("exec in")
@@ -211,7 +211,7 @@ class Container:
             error=str(error) if error is not None else "",
         )
         if is_init:
-            if self._cgroup is not None and not self._has_own_pids():
+            if self._cgroup is not None and not self._own_pids:
                 self._cgroup.kill()
             self._write_record(end)
         process.ended(end)
@@ -224,7 +224,7 @@ class Container:
             except OSError as error:
                 self.warnings.append(f"{self._options.exit_record} could not be written: {error.strerror}")
 
-    def _process(self, exec_id: str, spec: dict[str, object], *, terminal: bool, stdin: bool) -> Process:
+    def _process(self, exec_id: str, spec: bytes, *, terminal: bool, stdin: bool) -> Process:
         options = StreamOptions(
             terminal=terminal,
             open_stdin=stdin,
@@ -234,39 +234,25 @@ class Container:
         streams = Streams(self._reactor, options)
         return Process(name=exec_id or self.id, exec_id=exec_id, spec=spec, streams=streams)
 
-    def _spawn_init(self, process: Process) -> None:
-        assert self._cgroup is not None
+    def _build_init(self, mounts: list[Mount], stdio: Stdio) -> Built:
+        return build_container(
+            name=self.id,
+            bundle=self.bundle,
+            mounts=mounts,
+            stdio=stdio,
+            seccomp_cache=self._options.seccomp_cache,
+        )
 
-        def make(stdio: Stdio) -> Spawned:
-            assert self._cgroup is not None
-            return create_container(
-                self.spec,
-                bundle=self.bundle,
-                root_fd=self._root_fd,
-                stdio=stdio,
-                cgroup=self._cgroup,
-                seccomp_cache=self._options.seccomp_cache,
-            )
-
-        self.warnings += process.make(make)
-
-    def _spawn_exec(self, process: Process) -> None:
-        self._require_running("exec in")
-
-        def make(stdio: Stdio) -> Spawned:
-            assert self._cgroup is not None
-            return create_exec(
-                self.spec,
-                process.spec,
-                init_pidfd=self.init.pidfd,
-                init_pid=self.init.pid,
-                root_fd=self._root_fd,
-                stdio=stdio,
-                cgroup=self._cgroup,
-                seccomp_cache=self._options.seccomp_cache,
-            )
-
-        self.warnings += process.make(make)
+    def _build_exec(self, process: Process, stdio: Stdio) -> Built:
+        return build_exec(
+            name=process.name,
+            bundle=self.bundle,
+            process=process.spec,
+            init=(self.init.pidfd, self.init.pid),
+            root_fd=self._root_fd,
+            stdio=stdio,
+            seccomp_cache=self._options.seccomp_cache,
+        )
 
     def _abandon(self, process: Process) -> None:
         """Never started, never will be."""
@@ -296,45 +282,6 @@ class Container:
         if state != lifecycle.RUNNING:
             detail = f"cannot {action} it: it is {lifecycle.NAMES[state]}; it must be running"
             raise faults.precondition("container", self.id, detail)
-
-    def _cgroup_path(self) -> str:
-        path = section(self.spec, "linux").get("cgroupsPath")
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise faults.invalid("linux.cgroupsPath", str(path), "must be an absolute path below the cgroup root")
-        return path
-
-    def _bundle_root(self) -> Mount:
-        path = section(self.spec, "root").get("path")
-        if not isinstance(path, str) or not path:
-            raise faults.invalid("root.path", str(path), "must name the root filesystem's directory")
-        return Mount("bind", os.path.join(self.bundle, path), "", ["rbind"])
-
-    def _has_own_pids(self) -> bool:
-        spaces = section(self.spec, "linux").get("namespaces")
-        return isinstance(spaces, list) and {"type": "pid"} in spaces
-
-
-def read_spec(bundle: str) -> dict[str, object]:
-    """The bundle's `config.json`. Raises RuntimeFault."""
-    path = os.path.join(bundle, "config.json")
-    try:
-        with open(path, "rb") as file:
-            spec = json.loads(file.read())
-    except OSError as error:
-        raise faults.not_found("bundle", bundle, f"config.json: {error.strerror}") from None
-    except ValueError as error:
-        raise faults.invalid("bundle", bundle, f"config.json is not JSON: {error}") from None
-    if not isinstance(spec, dict):
-        raise faults.invalid("bundle", bundle, "config.json must hold an object")
-    return spec
-
-
-def section(spec: dict[str, object], name: str) -> dict[str, object]:
-    """An object inside a spec; empty where it is absent. Raises RuntimeFault where it is something else."""
-    value = spec.get(name) or {}
-    if not isinstance(value, dict):
-        raise faults.invalid(name, str(value)[:80], "must be an object")
-    return value
 
 
 def open_log(options: CreateOptions) -> LogFile:

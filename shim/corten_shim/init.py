@@ -75,6 +75,11 @@ class Spawned:
         self.terminal = -1
         self.warnings: list[str] = []
 
+    @property
+    def channel(self) -> socket.socket:
+        """This end of the conversation, for another process of ours to go on with."""
+        return self._channel
+
     def start(self) -> None:
         """Let it exec; returns once it has. Raises RuntimeFault (kind "executable" where the program was at fault)."""
         try:

@@ -10,6 +10,7 @@ import os
 import signal
 
 from corten_shim import faults, lifecycle
+from corten_shim.builder import Built
 from corten_shim.exitrecord import Exit
 from corten_shim.init import Spawned, Stdio
 from corten_shim.streams import Streams
@@ -37,7 +38,7 @@ class Process:
         "window",
     )
 
-    def __init__(self, *, name: str, exec_id: str, spec: dict[str, object], streams: Streams) -> None:
+    def __init__(self, *, name: str, exec_id: str, spec: bytes, streams: Streams) -> None:
         self.name = name
         self.exec_id = exec_id
         self.spec = spec
@@ -60,22 +61,22 @@ class Process:
         """Go where `event` leads. Raises RuntimeFault for an illegal move."""
         self.state = lifecycle.after(self.state, event, kind=self.kind, name=self.name)
 
-    def make(self, spawn: Callable[[Stdio], Spawned]) -> list[str]:
-        """Make its descriptors and the process itself, which waits before its exec; returns the warnings."""
+    def make(self, build: Callable[[Stdio], Built]) -> Built:
+        """Make its descriptors and the process itself, which waits before its exec."""
         if self.streams.terminal:
-            spawned = spawn(Stdio.terminal(*self.window))
-            self.streams.adopt_terminal(spawned.terminal)
+            built = build(Stdio.terminal(*self.window))
+            self.streams.adopt_terminal(built.spawned.terminal)
         else:
             theirs = self.streams.open_pipes()
             try:
-                spawned = spawn(Stdio(*theirs))
+                built = build(Stdio(*theirs))
             finally:
                 for fd in theirs:
                     os.close(fd)
-        self.spawned = spawned
-        self.pid = spawned.pid
-        self.pidfd = spawned.pidfd
-        return list(spawned.warnings)
+        self.spawned = built.spawned
+        self.pid = built.spawned.pid
+        self.pidfd = built.spawned.pidfd
+        return built
 
     def release(self) -> list[str]:
         """Let it exec; returns further warnings. Raises RuntimeFault where it could not."""

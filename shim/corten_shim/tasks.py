@@ -6,7 +6,6 @@ nothing about processes (see `container`).
 
 from __future__ import annotations
 
-import json
 import os
 
 from corten_shim import faults, lifecycle, messages, ttrpc
@@ -175,13 +174,8 @@ class Tasks:
         if request.spec is None or request.spec.type_url != ttrpc.PROCESS_SPEC:
             found = request.spec.type_url if request.spec is not None else ""
             raise faults.invalid("process spec", found, f"must be {ttrpc.PROCESS_SPEC}")
-        try:
-            spec = json.loads(request.spec.value)
-        except ValueError as error:
-            raise faults.invalid("process spec", request.exec_id, f"is not JSON: {error}") from None
-        if not isinstance(spec, dict):
-            raise faults.invalid("process spec", request.exec_id, "must be an object")
-        container.exec(request.exec_id, spec, terminal=request.terminal, stdin=request.stdin == STREAM)
+        stdin = request.stdin == STREAM
+        container.exec(request.exec_id, request.spec.value, terminal=request.terminal, stdin=stdin)
         call.reply()
 
     def _resize(self, call: Call, payload: bytes) -> None:
