@@ -84,9 +84,10 @@ def device_program(rules: list[dict[str, Any]]) -> bytes:
     """The program for OCI `linux.resources.devices`: later rules win, and what none fits is denied."""
     instructions = _prologue()
     for rule in reversed(rules):
-        instructions += _block(rule)
-        if "type" not in rule and rule.get("access") in (None, "", "rwm") and rule.get("major") is None:
-            break  # it fits everything: what came before it cannot matter
+        block = _block(rule)
+        instructions += block
+        if len(block) == len(_verdict(False)):
+            return b"".join(instructions)  # it fits everything; the verifier refuses what can never be reached
     return b"".join((*instructions, *_verdict(False)))
 
 
