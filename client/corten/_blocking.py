@@ -16,10 +16,11 @@ import time
 from binascii import a2b_base64
 from typing import Any, Generic, TypeVar
 
-from corten import _http2
-from corten._calls import NAMESPACE_KEY, Options
 from corten_api import status
 from corten_api.errors import CortenError, DeadlineExceeded, Unavailable
+
+from corten import _http2
+from corten._calls import NAMESPACE_KEY, Options
 
 M = TypeVar("M")
 
@@ -75,6 +76,7 @@ class _Wire:
         self.http = _http2.Connection()
         self._socket = connection
         self._address = address
+        self.kept = False  # a thread looks after it
         self._reading = False
         self._served = time.monotonic()
         connection.setblocking(False)
@@ -177,7 +179,7 @@ class SocketTransport:
     async def open(self, path: str, reply: type[M], *, options: Options) -> SocketExchange[M]:
         exchange = self._open(path, reply, options=options)
         wire = exchange.wire
-        if not getattr(wire, "kept", False):
+        if not wire.kept:
             wire.kept = True
             threading.Thread(target=wire.keep, name="corten-connection", daemon=True).start()
         return exchange
@@ -270,7 +272,8 @@ class SocketExchange(Generic[M]):
                 if stream.over:
                     http.forget(stream)
                     self.wire.flush()
-                    return self._finish()
+                    self._finish()
+                    return None
                 before = len(stream.received)
                 if not self.wire.wait(
                     lambda before=before: len(stream.received) > before or stream.over, self._deadline

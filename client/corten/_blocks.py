@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F")
+B = TypeVar("B")
+X = TypeVar("X")
 
 
 class Face(Generic[F]):
@@ -42,6 +44,17 @@ def blocking(method: Callable[Concatenate[F, P], Coroutine[Any, Any, T]]) -> Cal
 
     def call(self: Face[F], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return run(method(self._flow, *args, **kwargs))
+
+    return _named(call, method)
+
+
+def wrapping(
+    method: Callable[Concatenate[F, P], Coroutine[Any, Any, T]], face: Callable[[T], B]
+) -> Callable[Concatenate[Face[F], P], B]:
+    """`method` of the flow as a plain method; what it gives gets its blocking face."""
+
+    def call(self: Face[F], /, *args: P.args, **kwargs: P.kwargs) -> B:
+        return face(run(method(self._flow, *args, **kwargs)))
 
     return _named(call, method)
 
@@ -81,9 +94,9 @@ class Iteration(Generic[T]):
         self.close()
 
 
-def _named(call: Any, method: Any) -> Any:
-    call.__name__ = method.__name__
-    call.__qualname__ = method.__qualname__.removeprefix("Async")
-    call.__doc__ = method.__doc__
-    call.__wrapped__ = method
+def _named(call: X, method: Any) -> X:
+    for name in ("__name__", "__doc__", "__module__"):
+        setattr(call, name, getattr(method, name))
+    setattr(call, "__qualname__", method.__qualname__.removeprefix("Async"))  # noqa: B010
+    setattr(call, "__wrapped__", method)  # noqa: B010
     return call

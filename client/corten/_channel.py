@@ -1,132 +1,150 @@
-"""The transport over grpc: the only module of the client that imports it.
+"""Opening transports. The only module that imports grpc, and only for the asynchronous client.
 
-Owns channels and what grpc's failures are called here. The blocking client uses it for addresses that are no unix
-socket; the asynchronous one for all.
+Owns addresses and the grpc.aio implementation of `corten._calls.Transport`. The blocking one is `corten._blocking`.
 """
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Iterator
-from typing import Any
+import os
 
-import grpc
-import grpc.aio
 from corten_api import status
-from corten_api.errors import CortenError
+from corten_api.errors import CortenError, InvalidArgument, Unavailable
 
+from corten._calls import NAMESPACE_KEY, Options, Transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    M = TypeVar("M")
+
+DEFAULT_ADDRESS = "unix:///run/corten/engine.sock"
+USER_AGENT = "corten-python"
+_MAX_MESSAGE = 16 << 20
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 16 << 20),
-    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.default_authority", "localhost"),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
-def _target(address: str) -> str:
-    scheme, _, rest = address.partition("://")
-    return f"unix:{rest}" if scheme == "unix" else rest
+def address_of(given: str | None) -> str:
+    """`given`, else CORTEN_ADDRESS, else the default. Raises InvalidArgument for one that names no engine."""
+    address = given or os.environ.get("CORTEN_ADDRESS") or DEFAULT_ADDRESS
+    if address.startswith("/"):
+        return f"unix://{address}"
+    kind, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if (kind == "unix" and rest.startswith("/")) or (kind == "tcp" and host and port.isdecimal()):
+        return address
+    raise InvalidArgument("address", address, "unix:///absolute/path or tcp://host:port is needed")
 
 
-def translated(failure: Any) -> CortenError:
-    """The error of the closed set that a grpc failure stands for."""
-    trailer = None
-    for key, value in failure.trailing_metadata() or ():
-        if key == status.DETAIL_KEY:
-            trailer = bytes(value)
-    return status.decode(failure.code().value[0], failure.details() or "", trailer)
+def namespace_of(given: str | None) -> str:
+    """`given`, else CORTEN_NAMESPACE, else "default"."""
+    return given or os.environ.get("CORTEN_NAMESPACE") or "default"
 
 
-class Channel:
-    """Blocking calls over one grpc channel."""
+def open_blocking(address: str) -> Transport:
+    """A transport that blocks; it connects at the first call."""
+    from corten._blocking import SocketTransport
 
-    def __init__(self, address: str, namespace: str) -> None:
-        self._channel = grpc.insecure_channel(_target(address), options=_OPTIONS)
-        self._metadata = (("corten-namespace", namespace),)
+    return SocketTransport(address, user_agent=USER_AGENT)
 
-    def unary(self, path: str, request: bytes, timeout: float | None) -> bytes:
+
+def open_async(address: str) -> Transport:
+    """A transport for an event loop; it connects at the first call."""
+    return _AioTransport(address)
+
+
+class _AioTransport:
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel: Any = None
+
+    def _opened(self) -> Any:
+        if self._channel is None:
+            from grpc import aio
+
+            target = self._address.removeprefix("tcp://")
+            if target.startswith("unix://"):
+                target = f"unix:{target.removeprefix('unix://')}"
+            self._channel = aio.insecure_channel(target, options=_OPTIONS)
+        return self._channel
+
+    async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
+        from grpc import aio
+
+        parse = reply.FromString  # type: ignore[attr-defined]
+        call = self._opened().unary_unary(path, request_serializer=_serialised, response_deserializer=parse)
         try:
-            answer = self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as failure:
-            raise translated(failure) from None
-        return bytes(answer)
+            answer: M = await call(request, timeout=options.timeout, metadata=_metadata(options))
+        except aio.AioRpcError as error:
+            raise self.error(error.code(), error.details(), error.trailing_metadata()) from error
+        return answer
 
-    def open(self, path: str, timeout: float | None) -> _Stream:
-        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        call = self._channel.stream_stream(path)(_drain(requests), timeout=timeout, metadata=self._metadata)
-        return _Stream(call, requests)
+    async def open(self, path: str, reply: type[M], *, options: Options) -> _AioExchange:
+        parse = reply.FromString  # type: ignore[attr-defined]
+        call = self._opened().stream_stream(path, request_serializer=_serialised, response_deserializer=parse)
+        return _AioExchange(self, call(timeout=options.timeout, metadata=_metadata(options)))
 
-    def close(self) -> None:
-        self._channel.close()
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
 
-
-def _drain(requests: queue.SimpleQueue[bytes | None]) -> Iterator[bytes]:
-    while (request := requests.get()) is not None:
-        yield request
-
-
-class _Stream:
-    def __init__(self, call: Any, requests: queue.SimpleQueue[bytes | None]) -> None:
-        self._call = call
-        self._requests = requests
-
-    def send(self, message: bytes) -> None:
-        self._requests.put(message)
-
-    def half_close(self) -> None:
-        self._requests.put(None)
-
-    def receive(self) -> bytes | None:
-        try:
-            return bytes(next(self._call))
-        except StopIteration:
-            return None
-        except grpc.RpcError as failure:
-            raise translated(failure) from None
-
-    def cancel(self) -> None:
-        self._requests.put(None)
-        self._call.cancel()
+    def error(self, code: Any, details: str | None, trailers: Any) -> CortenError:
+        """What a call ended with."""
+        trailer = next((value for key, value in trailers or () if key == status.DETAIL_KEY), None)
+        number: int = code.value[0]
+        text = details or ""
+        if number == 14 and trailer is None and "failed to connect" in text.lower():
+            return Unavailable("", "", f"Cannot connect to the Corten engine at {self._address}. Is cortend running?")
+        return status.decode(number, text, trailer)
 
 
-class AsyncChannel:
-    """Awaited calls over one grpc channel."""
-
-    def __init__(self, address: str, namespace: str) -> None:
-        self._channel = grpc.aio.insecure_channel(_target(address), options=_OPTIONS)
-        self._metadata = (("corten-namespace", namespace),)
-
-    async def aunary(self, path: str, request: bytes, timeout: float | None) -> bytes:
-        try:
-            answer = await self._channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
-        except grpc.aio.AioRpcError as failure:
-            raise translated(failure) from None
-        return bytes(answer)
-
-    async def aopen(self, path: str, timeout: float | None) -> _AsyncStream:
-        return _AsyncStream(self._channel.stream_stream(path)(timeout=timeout, metadata=self._metadata))
-
-    async def aclose(self) -> None:
-        await self._channel.close()
-
-
-class _AsyncStream:
-    def __init__(self, call: Any) -> None:
+class _AioExchange:
+    def __init__(self, transport: _AioTransport, call: Any) -> None:
+        self._transport = transport
         self._call = call
 
-    async def send(self, message: bytes) -> None:
+    async def send(self, message: Any) -> None:
+        import asyncio
+
+        from grpc import aio
+
         try:
             await self._call.write(message)
-        except grpc.aio.AioRpcError as failure:
-            raise translated(failure) from None
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call is over; `receive` says why
 
     async def half_close(self) -> None:
-        await self._call.done_writing()
+        if not self._call.done():
+            await self._call.done_writing()
 
-    async def receive(self) -> bytes | None:
+    async def receive(self) -> Any:
+        from grpc import aio
+
         try:
             message = await self._call.read()
-        except grpc.aio.AioRpcError as failure:
-            raise translated(failure) from None
-        return None if message is grpc.aio.EOF else bytes(message)
+            if message is not aio.EOF:  # type: ignore[attr-defined]
+                return message
+            code = await self._call.code()
+            if code.value[0] == 0:
+                return None
+            raise self._transport.error(code, await self._call.details(), await self._call.trailing_metadata())
+        except aio.AioRpcError as error:
+            raise self._transport.error(error.code(), error.details(), error.trailing_metadata()) from error
 
-    async def cancel(self) -> None:
+    def cancel(self) -> None:
         self._call.cancel()
+
+
+def _serialised(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _metadata(options: Options) -> tuple[tuple[str, str], ...]:
+    return ((NAMESPACE_KEY, options.namespace),)

@@ -19,7 +19,7 @@ class Value:
     _required: frozenset[str]
 
     def __init_subclass__(cls) -> None:
-        own = cls.__dict__.get("__annotations__", {})
+        own = cls.__dict__.get("__annotations__", {})  # noqa: RUF063 - importing inspect costs 10 ms
         cls._fields = (*getattr(cls, "_fields", ()), *own)
         cls._required = frozenset(name for name in cls._fields if not hasattr(cls, name))
 

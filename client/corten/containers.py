@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from corten_api.v1 import containers_pb2
+
 from corten import _calls, _messages
 from corten._blocks import Face, blocking
 from corten._value import Value
-from corten_api.v1 import containers_pb2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +132,10 @@ class ContainerState(Value):
 
 
 class Container(Value):
-    """A container as the engine keeps it. `argv` is entrypoint and command as they run."""
+    """A container as the engine keeps it. `argv` is entrypoint and command as they run.
+
+    `runtime_spec_json` is the OCI spec of the last start; only from `get`, and empty before the first.
+    """
 
     id: str
     name: str
@@ -144,6 +148,7 @@ class Container(Value):
     snapshot_key: str
     log_directory: str
     argv: tuple[str, ...]
+    runtime_spec_json: str = ""
 
 
 class Created(Value):
@@ -151,13 +156,6 @@ class Created(Value):
 
     container: Container
     warnings: tuple[str, ...]
-
-
-class Details(Value):
-    """A container with the OCI spec of its last start, as JSON; empty before the first."""
-
-    container: Container
-    runtime_spec_json: str
 
 
 class AsyncContainers:
@@ -177,13 +175,9 @@ class AsyncContainers:
 
     async def get(self, container: str) -> Container:
         """Raises NotFound."""
-        return (await self.details(container)).container
-
-    async def details(self, container: str) -> Details:
-        """Raises NotFound."""
         request = containers_pb2.GetContainerRequest(container=container)
         answer = await self._calls.unary("Containers/Get", request, containers_pb2.GetContainerResponse)
-        return Details(container=container_value(answer.container), runtime_spec_json=answer.runtime_spec_json)
+        return container_value(answer.container).replace(runtime_spec_json=answer.runtime_spec_json)
 
     async def list(self, *, all: bool = False, labels: Mapping[str, str] = _NONE) -> tuple[Container, ...]:
         """The running ones; with `all` every one. Newest first."""
@@ -212,7 +206,6 @@ class Containers(Face[AsyncContainers]):
 
     create = blocking(AsyncContainers.create)
     get = blocking(AsyncContainers.get)
-    details = blocking(AsyncContainers.details)
     list = blocking(AsyncContainers.list)
     rename = blocking(AsyncContainers.rename)
     delete = blocking(AsyncContainers.delete)

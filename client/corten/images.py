@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from corten_api.v1 import common_pb2, images_pb2
+
 from corten import _calls, _messages
 from corten._blocks import Face, blocking, iterating
 from corten._value import Value
-from corten_api.v1 import common_pb2, images_pb2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from corten_api.v1 import common_pb2, snapshots_pb2
+
 from corten import _calls, _messages
 from corten._blocks import Face, blocking
 from corten._value import Value
-from corten_api.v1 import common_pb2, snapshots_pb2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

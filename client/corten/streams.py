@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from corten._blocks import Face, blocking
-from corten._value import Value
 from corten_api.errors import Unavailable
 from corten_api.v1 import tasks_pb2
+
+from corten._blocks import Face, blocking
+from corten._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,24 +16,6 @@ if TYPE_CHECKING:
     from corten.tasks import ExitStatus
 
 STDIN_CHUNK = 1 << 20
-
-
-class TerminalSize(Value):
-    """In characters."""
-
-    width: int
-    height: int
-
-
-class AttachOptions(Value):
-    """Which streams. `size` is given to the terminal when the process starts; `logs` sends what the log holds first."""
-
-    exec_id: str = ""
-    stdin: bool = False
-    stdout: bool = True
-    stderr: bool = True
-    size: TerminalSize | None = None
-    logs: bool = False
 
 
 class Output(Value):
@@ -83,9 +66,10 @@ class AsyncAttachment:
         """The end of this attacher's stdin. Output goes on."""
         await self._exchange.send(tasks_pb2.AttachRequest(close_stdin=True))
 
-    async def resize(self, size: TerminalSize) -> None:
-        """The terminal's size, in the order of what was written."""
-        await self._exchange.send(tasks_pb2.AttachRequest(resize=_size(size)))
+    async def resize(self, width: int, height: int) -> None:
+        """The terminal's size in characters, in the order of what was written."""
+        size = tasks_pb2.TerminalSize(width=width, height=height)
+        await self._exchange.send(tasks_pb2.AttachRequest(resize=size))
 
     async def detach(self) -> None:
         """Leave; the process goes on. Fine after its end."""
@@ -124,19 +108,10 @@ class Attachment(Face[AsyncAttachment]):
         self.detach()
 
 
-async def attached(exchange: Exchange[Any], container: str, options: AttachOptions) -> AsyncAttachment:
+async def attached(exchange: Exchange[Any], opening: tasks_pb2.AttachRequest.Open) -> AsyncAttachment:
     """Open and wait until the engine says that nothing is missed from here on. Raises CortenError."""
-    request = tasks_pb2.AttachRequest.Open(
-        container=container,
-        exec_id=options.exec_id,
-        stdin=options.stdin,
-        stdout=options.stdout,
-        stderr=options.stderr,
-        size=None if options.size is None else _size(options.size),
-        logs=options.logs,
-    )
     try:
-        await exchange.send(tasks_pb2.AttachRequest(open=request))
+        await exchange.send(tasks_pb2.AttachRequest(open=opening))
         first = await exchange.receive()
         if first is None or first.WhichOneof("message") != "attached":
             raise Unavailable("", "", "the engine did not attach")
@@ -144,7 +119,3 @@ async def attached(exchange: Exchange[Any], container: str, options: AttachOptio
         exchange.cancel()
         raise
     return AsyncAttachment(exchange, terminal=first.attached.terminal)
-
-
-def _size(size: TerminalSize) -> tasks_pb2.TerminalSize:
-    return tasks_pb2.TerminalSize(width=size.width, height=size.height)

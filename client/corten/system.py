@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from corten_api.v1 import system_pb2
+
 from corten import _calls, _messages
 from corten._blocks import Face, blocking
 from corten._value import Value
-from corten_api.v1 import system_pb2
 
 
 class Version(Value):

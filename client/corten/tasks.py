@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from corten import _calls, _messages, streams
-from corten._blocks import Face, blocking, iterating, run
-from corten._value import Value
 from corten_api.v1 import tasks_pb2
+
+from corten import _calls, _messages, streams
+from corten._blocks import Face, blocking, iterating, wrapping
+from corten._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from typing import Any
-
-CONDITIONS = ("not-running", "next-exit", "removed")
-_STOP_DEFAULT = 10.0  # seconds the engine gives a container that says nothing else
 
 
 class Started(Value):
@@ -32,19 +30,6 @@ class ExitStatus(Value):
     started_at_ns: int
     exited_at_ns: int
     error: str
-
-
-class ExecConfig(Value):
-    """A process beside the container's. Empty fields take the container's; `attach_first` waits for an attacher."""
-
-    argv: tuple[str, ...]
-    environment: tuple[str, ...] = ()
-    working_directory: str = ""
-    user: str = ""
-    terminal: bool = False
-    open_stdin: bool = False
-    privileged: bool = False
-    attach_first: bool = False
 
 
 class Exec(Value):
@@ -85,8 +70,9 @@ class AsyncTasks:
         self, container: str, *, exec_id: str = "", condition: str = "not-running", timeout: float | None = None
     ) -> ExitStatus:
         """`condition` is "not-running", "next-exit" or "removed"; with `exec_id` it is that process's end."""
-        kind = CONDITIONS.index(condition)
-        request = tasks_pb2.WaitTaskRequest(container=container, exec_id=exec_id, condition=kind)
+        request = tasks_pb2.WaitTaskRequest(
+            container=container, exec_id=exec_id, condition=f"CONDITION_{condition.replace('-', '_').upper()}"
+        )
         answer = await self._calls.patient("Tasks/Wait", request, tasks_pb2.WaitTaskResponse, timeout=timeout)
         return exit_status(answer.status)
 
@@ -95,17 +81,15 @@ class AsyncTasks:
         request = tasks_pb2.KillTaskRequest(container=container, exec_id=exec_id, signal=signal, all=all)
         await self._calls.unary("Tasks/Kill", request, tasks_pb2.KillTaskResponse)
 
-    async def stop(self, container: str, *, timeout: float | None = None, signal: str = "") -> None:
-        """The stop signal, then SIGKILL after `timeout` seconds (None: the container's). Fine when not running."""
-        if timeout is not None and timeout < 0:
-            kind, patience = _messages.duration(timeout), None
-        else:
-            kind, patience = _messages.duration(timeout), timeout
-        request = tasks_pb2.StopTaskRequest(container=container, timeout=kind, signal=signal)
-        if patience is None:
-            await self._calls.patient("Tasks/Stop", request, tasks_pb2.StopTaskResponse, timeout=None)
-        else:
-            await self._calls.unary("Tasks/Stop", request, tasks_pb2.StopTaskResponse, extra=patience)
+    async def stop(
+        self, container: str, *, grace: float | None = None, signal: str = "", timeout: float | None = None
+    ) -> None:
+        """The stop signal, then SIGKILL after `grace` seconds (None: the container's, negative: never).
+
+        Fine when not running. Empty `signal` is the container's.
+        """
+        request = tasks_pb2.StopTaskRequest(container=container, timeout=_messages.duration(grace), signal=signal)
+        await self._calls.patient("Tasks/Stop", request, tasks_pb2.StopTaskResponse, timeout=timeout)
 
     async def pause(self, container: str) -> None:
         """Freeze every process."""
@@ -117,18 +101,61 @@ class AsyncTasks:
         request = tasks_pb2.ResumeTaskRequest(container=container)
         await self._calls.unary("Tasks/Resume", request, tasks_pb2.ResumeTaskResponse)
 
-    async def exec(self, container: str, config: ExecConfig) -> Exec:
-        """Start a process in a running container. Its streams are attached by its `exec_id`."""
-        request = tasks_pb2.ExecTaskRequest(container=container, **config.as_dict())
+    async def exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Sequence[str] = (),
+        working_directory: str = "",
+        user: str = "",
+        terminal: bool = False,
+        open_stdin: bool = False,
+        privileged: bool = False,
+        attach_first: bool = False,
+    ) -> Exec:
+        """Start a process in a running container. Its streams are attached by its `exec_id`.
+
+        Empty arguments take the container's; with `attach_first` it starts when its first attacher is there.
+        """
+        request = tasks_pb2.ExecTaskRequest(
+            container=container,
+            argv=argv,
+            environment=environment,
+            working_directory=working_directory,
+            user=user,
+            terminal=terminal,
+            open_stdin=open_stdin,
+            privileged=privileged,
+            attach_first=attach_first,
+        )
         answer = await self._calls.unary("Tasks/Exec", request, tasks_pb2.ExecTaskResponse)
         return Exec(exec_id=answer.exec_id, pid=answer.pid)
 
     async def attach(
-        self, container: str, options: streams.AttachOptions = streams.AttachOptions(), *, timeout: float | None = None
+        self,
+        container: str,
+        *,
+        exec_id: str = "",
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        size: tuple[int, int] | None = None,
+        logs: bool = False,
+        timeout: float | None = None,
     ) -> streams.AsyncAttachment:
-        """The streams of a task or of an exec; of one that is not started yet, from its first byte."""
+        """The streams of a task or of an exec; of one that is not started yet, from its first byte.
+
+        `size` is columns and rows, given to the terminal when the process starts; with `logs` what the log holds
+        comes first.
+        """
+        opening = tasks_pb2.AttachRequest.Open(
+            container=container, exec_id=exec_id, stdin=stdin, stdout=stdout, stderr=stderr, logs=logs
+        )
+        if size is not None:
+            opening.size.CopyFrom(tasks_pb2.TerminalSize(width=size[0], height=size[1]))
         exchange = await self._calls.open("Tasks/Attach", tasks_pb2.AttachResponse, timeout=timeout)
-        return await streams.attached(exchange, container, options)
+        return await streams.attached(exchange, opening)
 
     async def resize(self, container: str, *, width: int, height: int, exec_id: str = "") -> None:
         """The size of a terminal, in characters."""
@@ -152,8 +179,8 @@ class AsyncTasks:
         stdout: bool = True,
         stderr: bool = True,
         timeout: float | None = None,
-    ) -> AsyncIterator[LogEntry]:
-        """What it wrote, in order; `tail` lines from the end; with `follow` until it ends."""
+    ) -> AsyncIterator[tuple[LogEntry, ...]]:
+        """What it wrote, in order, in batches as they come; `tail` lines from the end; with `follow` until it ends."""
         request = tasks_pb2.LogsRequest(container=container, follow=follow, tail=tail, stdout=stdout, stderr=stderr)
         for name, value in (("since", since_ns), ("until", until_ns)):
             if value is not None:
@@ -161,12 +188,7 @@ class AsyncTasks:
         exchange = await self._calls.stream("Tasks/Logs", request, tasks_pb2.LogEntries, timeout=timeout)
         try:
             while (message := await exchange.receive()) is not None:
-                for entry in message.entries:
-                    yield LogEntry(
-                        stream="stderr" if entry.stream == tasks_pb2.LogEntry.STREAM_STDERR else "stdout",
-                        time_ns=_messages.nanoseconds(entry, "time"),
-                        data=entry.data,
-                    )
+                yield tuple([_log_entry(each) for each in message.entries])
         finally:
             exchange.cancel()
 
@@ -198,11 +220,7 @@ class Tasks(Face[AsyncTasks]):
     pids = blocking(AsyncTasks.pids)
     delete = blocking(AsyncTasks.delete)
 
-    def attach(
-        self, container: str, options: streams.AttachOptions = streams.AttachOptions(), *, timeout: float | None = None
-    ) -> streams.Attachment:
-        """As AsyncTasks.attach."""
-        return streams.Attachment(run(self._flow.attach(container, options, timeout=timeout)))
+    attach = wrapping(AsyncTasks.attach, streams.Attachment)
 
 
 def exit_status(message: Any) -> ExitStatus:
@@ -214,4 +232,12 @@ def exit_status(message: Any) -> ExitStatus:
         started_at_ns=_messages.nanoseconds(message, "started_at"),
         exited_at_ns=_messages.nanoseconds(message, "exited_at"),
         error=message.error,
+    )
+
+
+def _log_entry(message: Any) -> LogEntry:
+    return LogEntry(
+        stream="stderr" if message.stream == tasks_pb2.LogEntry.STREAM_STDERR else "stdout",
+        time_ns=_messages.nanoseconds(message, "time"),
+        data=message.data,
     )
