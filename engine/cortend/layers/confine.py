@@ -56,6 +56,7 @@ def _lower_tree(directory: str, lower: list[str]) -> int:
         libc.mount("overlay", place, "overlay", _READ_ONLY, options)
     tree = mount.clone_tree(place)
     try:
+        mount.set_attributes(tree, on=const.MOUNT_ATTR_RDONLY | const.MOUNT_ATTR_NODEV)
         return os.open(".", OPEN, dir_fd=tree)
     finally:
         os.close(tree)
