@@ -10,11 +10,13 @@ import os
 from corten_api import status
 from corten_api.errors import CortenError, InvalidArgument, Unavailable
 
-from corten._calls import NAMESPACE_KEY, Options, Transport
+from corten._calls import NAMESPACE_KEY, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
+
+    from corten._calls import Transport
 
     M = TypeVar("M")
 
