@@ -137,6 +137,8 @@ async def _build(config: Config, parts: AsyncExitStack) -> Server:
     )
     remove_abandoned(snapshotter)
     await Reconciler(manager, execs, removal.remove).run()
+    collector.start()
+    parts.push_async_callback(collector.close)
 
     engine_facts = EngineFacts(
         store_id=await database.write(meta.store_id),

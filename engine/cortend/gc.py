@@ -30,6 +30,7 @@ from cortend.db.database import Database, Transaction
 from cortend.db.leases import BLOB, SNAPSHOT, LeaseRow
 from cortend.layers.chain import UNPACK_KEY_PREFIX
 from cortend.oci.digest import Digest
+from cortend.registry.settled import settled
 from cortend.snapshots.snapshotter import Kind, Snapshot, Snapshotter
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ class GarbageCollector:
         self._content = content
         self._snapshots = snapshots
         self._collecting = asyncio.Lock()
+        self._background: asyncio.Future[None] | None = None
         self._gate = threading.Lock()
         self._held: Counter[tuple[str, str]] = Counter()
         self._touched: set[tuple[str, str]] = set()
@@ -139,10 +141,21 @@ class GarbageCollector:
     async def collect(self) -> Collected:
         """Remove every blob, snapshot and partial blob that nothing refers to. One at a time; later callers wait."""
         async with self._collecting:
-            return await asyncio.to_thread(self._collect)
+            return await settled(self._collect)
 
-    async def keep_collecting(self, *, first: float = 30.0, every: float = 600.0) -> None:
-        """Collect now and then (seconds), until cancelled: for what a crash or a container's end left behind."""
+    def start(self, *, first: float = 30.0, every: float = 600.0) -> None:
+        """Collect now and then (seconds), until `close`: for what a crash or a container's end left behind."""
+        self._background = asyncio.ensure_future(self._keep_collecting(first, every))
+
+    async def close(self) -> None:
+        """End what `start` began; a collection under way is finished."""
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.wait([self._background])
+        async with self._collecting:
+            return
+
+    async def _keep_collecting(self, first: float, every: float) -> None:
         delay = first
         while True:
             await asyncio.sleep(delay)
