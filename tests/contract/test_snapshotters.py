@@ -266,8 +266,23 @@ def test_what_a_crash_left_behind_is_swept(stand: Stand) -> None:
     stand.start()
 
 
-def test_the_record_of_a_directory_that_is_gone_is_dropped(stand: Stand) -> None:
-    stand.snapshots.prepare("lost", None)
+@pytest.mark.parametrize("part", ["", "fs", "work"])
+def test_an_active_snapshot_that_a_power_loss_took_is_made_again(stand: Stand, part: str) -> None:
+    stand.base("a")
+    before = stand.directories()
+    stand.snapshots.prepare("lost", "a")
+    (number,) = stand.directories() - before
+    stand.stop()
+    taken = stand.root / "snapshots" / number / part
+    if taken.exists():
+        taken.rename(stand.root / "elsewhere")
+    stand.start()
+    assert stand.read("lost") == {"a": "a"}
+    stand.write("lost", "b", "b")
+
+
+def test_a_committed_snapshot_whose_directory_is_gone_is_forgotten(stand: Stand) -> None:
+    stand.base("a")
     (number,) = stand.directories()
     stand.stop()
     (stand.root / "snapshots" / number).rename(stand.root / "elsewhere")

@@ -91,9 +91,9 @@ def numbers(tx: Transaction) -> list[int]:
     return [int(row[0]) for row in tx.execute("SELECT number FROM snapshots ORDER BY number")]
 
 
-def without_directory(tx: Transaction) -> list[SnapshotRow]:
-    """Views of a parent: they have a record and no directory."""
-    return [_row(row) for row in tx.execute(_SELECT + "WHERE s.kind = ? AND s.parent IS NOT NULL", (VIEW,))]
+def uncommitted(tx: Transaction) -> list[SnapshotRow]:
+    """Active snapshots and views."""
+    return [_row(row) for row in tx.execute(_SELECT + "WHERE s.kind != ?", (COMMITTED,))]
 
 
 def by_number(tx: Transaction, number: int) -> SnapshotRow | None:

@@ -3,8 +3,10 @@
 Owns `snapshots/<number>/`, the order of writes that makes a crash harmless, and deletion. How a snapshot's tree comes
 about and is mounted is the subclass's.
 
-A directory is on disk before its record is; a record is gone before its directory is. So whatever directory has no
-record is rubbish (`sweep`), and deletion proper (`trash-<number>`) can happen at leisure in a thread of its own.
+A directory is made before its record; a record is gone before its directory is. So whatever directory has no record is
+rubbish that the next start sweeps, and deletion proper (`trash-<number>`) can happen at leisure in a thread of its own.
+A committed snapshot is on disk before its record says so. An active one is not waited for: where a power loss took its
+directory, nothing in it was on disk either, and the next start makes it again, empty.
 """
 
 from __future__ import annotations
@@ -65,6 +67,10 @@ class DirectorySnapshotter(ABC):
     @abstractmethod
     def _target(self, number: int, chain: tuple[int, ...]) -> UnpackTarget:
         """Where the layer of an active snapshot goes."""
+
+    def _parts(self, chain: tuple[int, ...]) -> tuple[str, ...]:
+        """What `_populate` makes in the directory of a snapshot."""
+        return ("fs",)
 
     def _needs_directory(self, chain: tuple[int, ...], kind: Kind) -> bool:
         """False where a snapshot is nothing but its parents."""
@@ -189,9 +195,6 @@ class DirectorySnapshotter(ABC):
             if made:
                 os.mkdir(str(number), 0o700, dir_fd=self._directory)
                 self._populate(number, chain, kind)
-                if durable:
-                    tree.sync_directory(self._path(number))
-                    os.fsync(self._directory)
             self._database.write_now(lambda tx: _insert(tx, row, parent), durable=durable)
         except BaseException:
             if made:
@@ -254,7 +257,7 @@ class DirectorySnapshotter(ABC):
     def _sweep(self) -> int:
         """Throw away directories without record and records without their directory; the highest number."""
         known = set(self._database.read(rows.numbers))
-        views = {row.number for row in self._database.read(rows.without_directory)}
+        uncommitted = {row.number: row for row in self._database.read(rows.uncommitted)}
         present: set[int] = set()
         used = known.copy()
         for name in os.listdir(self.root):
@@ -265,9 +268,23 @@ class DirectorySnapshotter(ABC):
                 self._discard(name)
             elif name.startswith(_TRASH):
                 self._throw(name)
-        for lost in sorted(known - present - views, reverse=True):
+        for lost in sorted(known - present - uncommitted.keys(), reverse=True):
             self._forget_lost(lost)
+        for row in uncommitted.values():
+            if self._has_directory(row):
+                self._mend(row)
         return max(used, default=0)
+
+    def _mend(self, row: SnapshotRow) -> None:
+        """Make the directory of an active snapshot again where a power loss took it or a part of it."""
+        chain = tuple(self._database.read(lambda tx: rows.chain(tx, row.number))[1:])
+        parts = self._parts(chain)
+        if all((self._path(row.number) / part).is_dir() for part in parts):
+            return
+        tree.remove_tree(self._path(row.number))
+        with contextlib.suppress(FileNotFoundError):  # its parent is gone too: `mounts` tells
+            os.mkdir(str(row.number), 0o700, dir_fd=self._directory)
+            self._populate(row.number, chain, Kind(row.kind))
 
     def _forget_lost(self, number: int) -> None:
         """Drop the record of a directory that a power loss took, unless something stands on it (then it is damage)."""

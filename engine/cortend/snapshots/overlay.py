@@ -30,6 +30,9 @@ class OverlaySnapshotter(DirectorySnapshotter):
         else:
             os.chmod(f"{base}/fs", 0o755, dir_fd=self._directory)
 
+    def _parts(self, chain: tuple[int, ...]) -> tuple[str, ...]:
+        return ("fs", "work") if chain else ("fs",)
+
     def _mounts(self, number: int, chain: tuple[int, ...], kind: Kind) -> tuple[Mount, ...]:
         own = str(self._fs(number))
         if not chain:

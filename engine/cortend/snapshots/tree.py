@@ -49,15 +49,6 @@ def sync_filesystem(path: Path) -> None:
         os.close(directory)
 
 
-def sync_directory(path: Path) -> None:
-    """Have the entries of a directory on disk."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def copy_metadata(source: Path, target: Path, found: os.stat_result) -> None:
     """Owner, mode, xattrs and times of `source`, in the order in which none undoes another."""
     os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
