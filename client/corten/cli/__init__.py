@@ -1,1 +1,3 @@
 """The `corten` command."""
+
+from corten.cli.main import main as main

@@ -1,0 +1,168 @@
+"""Between the user's streams and an attachment, until the process ends or the user leaves.
+
+Owns the loop: output is written as it comes, input is read in a thread. Terminal mode, signals and detach keys are
+`terminal`'s, `signals`' and `keys`'.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from corten.cli import keys, terminal
+from corten.cli.session import ENGINE_FAILED, complain
+from corten.streams import Attachment, AttachOptions, TerminalSize
+from corten_api.errors import CortenError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.client import Client
+
+_CHUNK = 1 << 20
+_STDOUT_GONE = 141
+
+
+class Foreground:
+    """One process that the user is attached to. `owned`: this command started it, so it ends with its reader."""
+
+    def __init__(
+        self,
+        client: Client,
+        container: str,
+        *,
+        exec_id: str = "",
+        stdin: bool = False,
+        detach_keys: bytes = b"",
+        sig_proxy: bool = True,
+        owned: bool = False,
+    ) -> None:
+        self._client = client
+        self._container = container
+        self._exec_id = exec_id
+        self._stdin = stdin
+        self._keys = detach_keys
+        self._sig_proxy = sig_proxy
+        self._owned = owned
+        self._detached = False
+        self._gone = False
+
+    def options(self, *, logs: bool = False) -> AttachOptions:
+        """What to attach with: the user's streams, and the size of their terminal."""
+        size = terminal.size()
+        return AttachOptions(
+            exec_id=self._exec_id,
+            stdin=self._stdin,
+            size=None if size is None else TerminalSize(width=size[0], height=size[1]),
+            logs=logs,
+        )
+
+    def run(self, attachment: Attachment, start: Callable[[], None] | None = None) -> int:
+        """Starts the process, pumps until it has ended; its exit code, or 0 when the user detached."""
+        if start is not None:
+            start()
+        with ExitStack() as undo:
+            if attachment.terminal and self._stdin:
+                undo.enter_context(terminal.raw(terminal.STDIN))
+            self._listen(attachment, undo)
+            if self._stdin:
+                threading.Thread(target=self._feed, args=(attachment,), name="corten-stdin", daemon=True).start()
+            return self._drain(attachment)
+
+    def _listen(self, attachment: Attachment, undo: ExitStack) -> None:
+        from corten.cli.signals import Forwarding
+
+        resize = (lambda: self._resize(attachment)) if attachment.terminal else None
+        forward = self._forward if self._sig_proxy else None
+        undo.enter_context(Forwarding(forward=forward, resized=resize, give_up=undo.close))
+        if resize is not None and self._exec_id == "":
+            resize()  # the window may have changed since the attachment was asked for
+
+    def _forward(self, name: str) -> None:
+        try:
+            self._client.tasks.kill(self._container, signal=name, exec_id=self._exec_id)
+        except CortenError as error:
+            if not self._gone:
+                complain(str(error))
+
+    def _resize(self, attachment: Attachment) -> None:
+        size = terminal.size()
+        if size is None:
+            return
+        try:
+            attachment.resize(TerminalSize(width=size[0], height=size[1]))
+        except CortenError:
+            return  # the process has ended: the main thread says how
+
+    def _feed(self, attachment: Attachment) -> None:
+        """Input to the process, until its end, the detach keys, or the end of the process."""
+        matcher = keys.DetachMatcher(self._keys if attachment.terminal else b"")
+        try:
+            while data := _read(terminal.STDIN):
+                passed = matcher.feed(data)
+                if passed:
+                    attachment.write(passed)
+                if matcher.detached:
+                    self._detached = True
+                    attachment.detach()
+                    return
+            held = matcher.finish()
+            if held:
+                attachment.write(held)
+            attachment.close_stdin()
+        except CortenError:
+            return  # the process has ended: the main thread says how
+
+    def _drain(self, attachment: Attachment) -> int:
+        targets = {"stdout": terminal.STDOUT, "stderr": terminal.STDERR}
+        try:
+            while (output := attachment.read()) is not None:
+                if self._gone and output.stream == "stdout":
+                    continue
+                if not write_all(targets[output.stream], output.data) and output.stream == "stdout":
+                    if not self._owned:
+                        attachment.detach()
+                        return _STDOUT_GONE
+                    self._gone = True
+                    self._forward("SIGKILL")
+        except CortenError:
+            if self._detached:
+                return 0
+            raise
+        if self._detached:
+            return 0
+        status = attachment.exit_status
+        if status is None:
+            return ENGINE_FAILED
+        if status.error:
+            complain(status.error)
+        return _STDOUT_GONE if self._gone else status.exit_code
+
+
+def _read(fd: int) -> bytes:
+    """Up to 1 MiB; empty at the end, and where there is no stdin at all."""
+    while True:
+        try:
+            return os.read(fd, _CHUNK)
+        except BlockingIOError:
+            select.select([fd], [], [])
+        except OSError:
+            return b""
+
+
+def write_all(fd: int, data: bytes) -> bool:
+    """Writes all of `data`, waiting while the reader takes nothing. False when nobody reads any more."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):
+                return False
+            raise
+    return True
