@@ -13,13 +13,12 @@ SHIMS = "shims"
 
 
 def hierarchies() -> list[str]:
-    """Directories of the cgroup trees that a process can be moved in."""
+    """The roots of all cgroup trees."""
     if os.path.exists(f"{CGROUP_ROOT}/cgroup.procs"):
         return [CGROUP_ROOT]
     found = []
     for entry in os.scandir(CGROUP_ROOT):
-        is_tree = entry.is_dir(follow_symlinks=False) and os.path.exists(f"{entry.path}/cgroup.procs")
-        if is_tree and not os.path.exists(f"{entry.path}/cpuset.cpus"):
+        if entry.is_dir(follow_symlinks=False) and os.path.exists(f"{entry.path}/cgroup.procs"):
             found.append(entry.path)
     return sorted(found)
 
@@ -27,6 +26,8 @@ def hierarchies() -> list[str]:
 def join(parent: str) -> None:
     """Move this process into `<parent>/shims` of every hierarchy. Raises OSError naming the file."""
     for tree in hierarchies():
+        if tree != CGROUP_ROOT and os.path.exists(f"{tree}/cpuset.cpus"):
+            continue
         directory = f"{tree}/{parent.strip('/')}/{SHIMS}"
         os.makedirs(directory, mode=0o755, exist_ok=True)
         _write(f"{directory}/cgroup.procs", b"0")
@@ -39,7 +40,7 @@ def leave_nothing(parent: str) -> None:
             try:
                 os.rmdir(directory)
             except OSError:
-                break  # in use, or gone already
+                continue  # in use, or gone already
 
 
 def protect_from_oom_killer() -> int:

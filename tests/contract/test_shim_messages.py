@@ -8,7 +8,7 @@ import pytest
 from corten_api.shim import corten_pb2, task_pb2, ttrpc_pb2
 from corten_shim import envelopes, messages, wireformat
 from google.protobuf import any_pb2, empty_pb2, timestamp_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Reference
 from hypothesis import given, settings
@@ -26,7 +26,7 @@ KINDS = {
     FieldDescriptor.TYPE_MESSAGE: wireformat.MESSAGE,
 }
 VALUES: dict[int, st.SearchStrategy[Any]] = {
-    wireformat.STRING: st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
+    wireformat.STRING: st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
     wireformat.BYTES: st.binary(max_size=200),
     wireformat.UINT32: st.integers(0, 2**32 - 1),
     wireformat.INT32: st.integers(-(2**31), 2**31 - 1),
@@ -55,9 +55,9 @@ NAMES = sorted(OURS)
 
 
 def values(kind: type[wireformat.Message]) -> st.SearchStrategy[wireformat.Message]:
-    fields = {}
+    fields: dict[str, st.SearchStrategy[Any]] = {}
     for field in kind.FIELDS:
-        one = VALUES[field.kind] if field.message is None else values(field.message)
+        one: st.SearchStrategy[Any] = VALUES[field.kind] if field.message is None else values(field.message)
         if field.repeated:
             fields[field.name] = st.lists(one, max_size=3)
         else:
@@ -87,7 +87,7 @@ def test_every_message_that_is_not_refused_unread_is_known() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_has_protobufs_number_name_and_kind(name: str) -> None:
-    descriptor: Descriptor = REFERENCES[name].DESCRIPTOR
+    descriptor = REFERENCES[name].DESCRIPTOR
     expected = [
         (field.number, field.name, KINDS[field.type], field.is_repeated, field.message_type and field.message_type.name)
         for field in sorted(descriptor.fields, key=lambda field: field.number)
@@ -125,7 +125,7 @@ def test_what_protobuf_refuses_is_refused_and_what_it_takes_reads_the_same(noise
         reference.ParseFromString(noise)
     except DecodeError:  # protobuf looks into unknown fields that we skip
         return
-    reference.DiscardUnknownFields()  # type: ignore[attr-defined]
+    reference.DiscardUnknownFields()
     assert ours.encode() == reference.SerializeToString(deterministic=True)
 
 

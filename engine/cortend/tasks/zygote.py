@@ -212,8 +212,9 @@ def _base_executable() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the daemon's. A shared libpython is named: the copy cannot look for it beside itself."""
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    """Little of the daemon's. A shared libpython is named: the copy cannot look for it beside itself."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("CORTEN_")}
+    environment |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
     library = sysconfig.get_config_var("LIBDIR")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and library:
         environment["LD_LIBRARY_PATH"] = str(library)
