@@ -87,7 +87,7 @@ def test_every_message_that_is_not_refused_unread_is_known() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_has_protobufs_number_name_and_kind(name: str) -> None:
-    descriptor = REFERENCES[name].DESCRIPTOR
+    descriptor: Any = REFERENCES[name].DESCRIPTOR
     expected = [
         (field.number, field.name, KINDS[field.type], field.is_repeated, field.message_type and field.message_type.name)
         for field in sorted(descriptor.fields, key=lambda field: field.number)
