@@ -194,6 +194,7 @@ class BecomeUser(Operation):
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
         prctl(const.PR_SET_KEEPCAPS, 0)
+        process.set_dumpable(False)  # changing ids made it what fs.suid_dumpable says
 
 
 class Confine(Operation):
@@ -224,6 +225,11 @@ class Confine(Operation):
                 inheritable=inheritable,
             )
             process.set_ambient(self.ambient, 63)
+        if self.program and prctl(const.PR_GET_NO_NEW_PRIVS):
+            # Nothing but exec is left to do under the filter.
+            process.set_capabilities(effective=self.effective, permitted=self.permitted, inheritable=inheritable)
+            process.load_seccomp(self.program, self.flags)
+            return
         if self.program:
             process.set_capabilities(
                 effective=self.effective | _SYS_ADMIN, permitted=self.permitted | _SYS_ADMIN, inheritable=inheritable
@@ -256,12 +262,20 @@ class Execute(Operation):
                 # What exists but cannot be executed tells more than what is missing elsewhere.
                 if worst is None or worst.errno in (errno.ENOENT, errno.ENOTDIR):
                     worst = error
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                    break
+                if error.errno == errno.ENOENT and os.path.exists(candidate):
+                    name = self.subject()[1]
+                    raise RuntimeFault(
+                        NOT_FOUND, "executable", name, "it is there, but the interpreter or loader that it names is not"
+                    ) from None
         raise self._fault(worst)
 
     def _candidates(self) -> list[bytes]:
         if b"/" in self.argv[0]:
             return [self.argv[0]]
-        return [(part or b".") + b"/" + self.argv[0] for part in self.path.split(b":")]
+        # A relative entry would run what happens to lie in the working directory.
+        return [part + b"/" + self.argv[0] for part in self.path.split(b":") if part.startswith(b"/")]
 
     def _fault(self, error: OSError | None) -> RuntimeFault:
         name = self.subject()[1]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_FILE = 16 << 20
-MAX_ID = 2**31 - 1
+MAX_ID = 2**31 - 1  # as docker has it
+MAX_SPEC_ID = 2**32 - 2
 MAX_GROUPS = 65536  # NGROUPS_MAX
 
 # capabilities(7), in the order of their numbers.
@@ -28,7 +29,7 @@ _NUMBERS = {f"CAP_{name}": number for number, name in enumerate(CAPABILITIES)}
 
 
 class Identity:
-    """`home` is "" where the numbers came from the spec and nothing was looked up."""
+    """`home` is "/" where the container's files know none."""
 
     __slots__ = ("gid", "groups", "home", "uid")
 
@@ -58,7 +59,12 @@ def from_spec(user: dict[str, object], root: int) -> Identity:
     uid, gid, groups = user.get("uid", 0), user.get("gid", 0), user.get("additionalGids") or []
     if not (isinstance(uid, int) and isinstance(gid, int) and isinstance(groups, list)):
         raise RuntimeFault(INVALID_ARGUMENT, "user", str(user), "uid, gid and additionalGids are numbers")
-    return Identity(uid, gid, groups, "")
+    for number in (uid, gid, *groups):
+        # The kernel takes 2**32-1 for "leave it as it is", which would be root.
+        if not isinstance(number, int) or not 0 <= number <= MAX_SPEC_ID:
+            raise RuntimeFault(INVALID_ARGUMENT, "user", str(number), f"ids are 0 to {MAX_SPEC_ID}")
+    known = _find_user(str(uid), root)
+    return Identity(uid, gid, groups, known[3] if known is not None else "/")
 
 
 def look_up(text: str, root: int) -> Identity:

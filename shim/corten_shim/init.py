@@ -152,6 +152,16 @@ class _Job:
         self.after: tuple[Operation, ...] = ()
         self.host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def descriptors(self) -> list[int]:
+        """What the children need of what the shim has open.
+
+        The rest is closed in them: the shim's end of the conversation would keep them from noticing its death, others
+        would keep somebody from seeing an end of file.
+        """
+        joined = (descriptor for descriptor, _ in self.joins)
+        found = (*self.stdio.descriptors, self.root_tree, self.host_proc, *self.trees, *joined)
+        return [descriptor for descriptor in found if descriptor >= 0]
+
     def close(self) -> None:
         for descriptor in (self.host_proc, *self.trees):
             os.close(descriptor)
@@ -238,10 +248,14 @@ def _spawn(job: _Job) -> Spawned:
     try:
         child = os.fork()
         if child == 0:
+            fd.close_all_but((*job.descriptors(), theirs.fileno()))
             _be_intermediate(job, theirs)
         theirs.close()
         try:
             spawned.wait_until_ready()
+        except BaseException:
+            os.kill(child, signal.SIGKILL)  # perhaps what it waits for never comes
+            raise
         finally:
             os.waitpid(child, 0)
     except BaseException as error:

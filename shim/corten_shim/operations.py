@@ -14,7 +14,7 @@ import struct
 
 from corten_shim.linux import const, fd, libc
 from corten_shim.linux import mount as mounts
-from corten_shim.linux.errors import PERMISSION_DENIED, RuntimeFault
+from corten_shim.linux.errors import INVALID_ARGUMENT, PERMISSION_DENIED, RuntimeFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,6 +116,15 @@ class EnterRoot(Operation):
         world.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def refuse_procfs(target: int, path: str) -> None:
+    """Raises RuntimeFault where a symlink of the image's leads the mount over procfs (CVE-2023-28642).
+
+    What may be mounted below /proc by that name is for the planner to judge.
+    """
+    if libc.fstatfs_type(target) == const.PROC_SUPER_MAGIC and not path.startswith("/proc/"):
+        raise RuntimeFault(INVALID_ARGUMENT, "mount", path, "in this image it leads into procfs")
+
+
 class Filesystem(Operation):
     """A new filesystem at `target`. `options` are (name, value) pairs, `attributes` MOUNT_ATTR_* bits."""
 
@@ -135,6 +144,7 @@ class Filesystem(Operation):
         if self.kind in _REAL_DIRECTORIES:
             os.close(target)
             target = fd.open_in_root(world.root, self.target, os.O_PATH | os.O_DIRECTORY, resolve=_NO_LINKS)
+        refuse_procfs(target, self.target)
         mounts.attach(tree, target)
         os.close(target)
         if self.kind == "proc":
@@ -157,6 +167,7 @@ class Bind(Operation):
         tree = world.trees[self.tree]
         is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
         target = (fd.make_directories if is_directory else fd.make_file)(world.root, self.target)
+        refuse_procfs(target, self.target)
         mounts.attach(tree, target)
         os.close(target)
 

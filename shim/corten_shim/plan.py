@@ -36,6 +36,7 @@ _LINKS = (
 _OVER_PROC = frozenset(
     f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime")
 )
+_LABELLED = ("tmpfs", "devpts", "mqueue")  # whose files take one SELinux label for all
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
 
@@ -85,6 +86,8 @@ def world_plan(
 ) -> tuple[Operation, ...]:
     """From fresh namespaces to the container's finished filesystem. Fills `bindings`."""
     new, _ = namespaces(spec)
+    if any((spec.get("hooks") or {}).values()):
+        raise RuntimeFault(UNIMPLEMENTED, "hooks", ", ".join(spec["hooks"]), "this version runs no OCI hooks")
     plan: list[Operation] = []
     if new & const.CLONE_NEWNET:
         plan.append(operations.Loopback())
@@ -95,8 +98,9 @@ def world_plan(
             plan.append(operations.Domainname(spec["domainname"]))
     plan.append(operations.EnterRoot(place))
     own_dev = False
+    label = _linux(spec).get("mountLabel") or ""
     for mount in spec.get("mounts") or ():
-        plan += _mount(mount, bindings, facts)
+        plan += _mount(mount, bindings, facts, label)
         if mount["destination"].rstrip("/") == "/dev":
             own_dev = mount.get("type") == "tmpfs"
     if own_dev:
@@ -120,7 +124,7 @@ def _linux(spec: dict[str, Any]) -> dict[str, Any]:
     return spec.get("linux") or {}
 
 
-def _mount(mount: dict[str, Any], bindings: Bindings, facts: Facts) -> list[Operation]:
+def _mount(mount: dict[str, Any], bindings: Bindings, facts: Facts, label: str) -> list[Operation]:
     target, kind, source = mount["destination"], mount.get("type") or "", mount.get("source") or ""
     if not target.startswith("/"):
         raise RuntimeFault(INVALID_ARGUMENT, "mount", target, "the destination must be an absolute path")
@@ -136,7 +140,8 @@ def _mount(mount: dict[str, Any], bindings: Bindings, facts: Facts) -> list[Oper
     if kind == "cgroup":
         return _cgroup_plan(target, options.on, facts)
     on = options.on | options.all_on
-    return [operations.Filesystem(kind, target, source, tuple(options.data), on)]
+    context = (("context", label),) if label and kind in _LABELLED else ()
+    return [operations.Filesystem(kind, target, source, (*options.data, *context), on)]
 
 
 def _cgroup_plan(target: str, attributes: int, facts: Facts) -> list[Operation]:
@@ -205,7 +210,6 @@ def process_plan(
     caps = process.get("capabilities") or {}
     sets = {name: capability_mask(caps.get(name)) for name in ("bounding", "effective", "permitted", "inheritable")}
     before: list[Operation] = [credentials.OomScore(process.get("oomScoreAdj") or 0)]
-    before += [_rlimit(limit) for limit in process.get("rlimits") or ()]
     before.append(credentials.Keyring("_corten"))
     before.append(credentials.StandardStreams(identity.uid, identity.gid))
     before.append(credentials.WorkingDirectory(process.get("cwd") or "/"))
@@ -217,6 +221,8 @@ def process_plan(
     if process.get("noNewPrivileges"):
         before.append(credentials.NoNewPrivileges())
     before.append(credentials.BoundingSet(sets["bounding"]))
+    # From here on no descriptor is opened, so that RLIMIT_NOFILE may be anything; raising one takes a capability still.
+    before += [_rlimit(limit) for limit in process.get("rlimits") or ()]
     before.append(credentials.BecomeUser(identity.uid, identity.gid, tuple(identity.groups)))
     confine = credentials.Confine(
         sets["bounding"],

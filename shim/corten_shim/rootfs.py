@@ -47,11 +47,13 @@ def prepare_root(mounts_: list[Mount], *, spec: dict[str, Any]) -> int:
     try:
         if root.type == "overlay":
             volatile = (spec.get("annotations") or {}).get(VOLATILE) == "true"
-            return _overlay(root.options, volatile=volatile)
-        options = MountOptions(root.options)
-        if root.type != "bind" and not options.bind:
+            label = (spec.get("linux") or {}).get("mountLabel")
+            options = [*root.options, f"context={label}"] if label else root.options
+            return _overlay(options, volatile=volatile)
+        bound = MountOptions(root.options)
+        if root.type != "bind" and not bound.bind:
             raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", root.type, "overlay or bind")
-        return clone_source(root.source, options)
+        return clone_source(root.source, bound)
     except OSError as error:
         raise from_oserror("root filesystem", str(error.filename or root.source), error) from error
 

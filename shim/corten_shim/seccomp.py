@@ -79,7 +79,9 @@ def prepare(section: dict[str, Any] | None, cache: str) -> Filter | None:
     if path:
         try:
             with open(path, "rb") as kept:
-                return Filter(kept.read(), flags)
+                program = kept.read(MAX_PROGRAM + 1)
+            if _is_whole(program):  # a crash may have left an empty file, and no filter must not pass for one
+                return Filter(program, flags)
         except FileNotFoundError:
             os.makedirs(cache, 0o700, exist_ok=True)
     program = _compile_in_child(section)
@@ -95,6 +97,10 @@ def _key(section: dict[str, Any]) -> str:
         from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12 and later
     text = json.dumps([CACHE_VERSION, os.uname().machine, section], sort_keys=True)
     return str(sha256(text.encode()).hexdigest())
+
+
+def _is_whole(program: bytes) -> bool:
+    return 0 < len(program) <= MAX_PROGRAM and len(program) % 8 == 0
 
 
 def _keep(path: str, program: bytes) -> None:
@@ -122,7 +128,7 @@ def _compile_in_child(section: dict[str, Any]) -> bytes:
     if os.waitstatus_to_exitcode(status) != 0:
         kind, name, detail = [*text.decode("utf-8", "replace").split("\0"), "", "", ""][:3]
         raise RuntimeFault(INVALID_ARGUMENT if kind else INTERNAL, kind or "seccomp", name, detail or "no filter")
-    if not text or len(text) > MAX_PROGRAM:
+    if not _is_whole(text):
         raise RuntimeFault(INVALID_ARGUMENT, "seccomp", "", f"the filter has {len(text) // 8} instructions; 4096 fit")
     return text
 

@@ -9,6 +9,7 @@ import stat
 from corten_shim.linux import const
 from corten_shim.linux.libc import OpenHow, by_reference, fstatfs_type, size_of, system_call
 
+_MAX_LINKS = 40  # as the kernel
 _IN_ROOT = const.RESOLVE_IN_ROOT | const.RESOLVE_NO_MAGICLINKS
 
 
@@ -28,20 +29,31 @@ def open_in_root(root: int, path: str, flags: int, *, mode: int = 0, resolve: in
 def make_directories(root: int, path: str, mode: int = 0o755) -> int:
     """Descriptor (O_PATH) of directory `path` below `root`; what is missing of it is made, one step at a time.
 
-    A symlink on the way is followed inside `root`; one that dangles is an error, as for mkdir(1).
+    Symlinks are followed inside `root`; where one dangles, what it names is made.
     """
     current = os.dup(root)
     walked = ""
+    links = 0
+    parts = _parts(path)
     try:
-        for part in (part for part in path.split("/") if part not in ("", ".")):
-            walked = f"{walked}/{part}"
+        while parts:
+            part = parts.pop(0)
             try:
-                following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+                following = open_in_root(root, f"{walked}/{part}", os.O_PATH | os.O_DIRECTORY)
             except FileNotFoundError:
-                os.mkdir(part, mode, dir_fd=current)
-                following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+                link = _link(part, current)
+                if link is None:
+                    os.mkdir(part, mode, dir_fd=current)
+                    following = open_in_root(root, f"{walked}/{part}", os.O_PATH | os.O_DIRECTORY)
+                else:
+                    links = _count_link(links, path)
+                    parts[:0] = _parts(link)
+                    if not link.startswith("/"):
+                        continue
+                    walked, part, following = "", "", os.dup(root)
             os.close(current)
             current = following
+            walked = f"{walked}/{part}" if part else ""
     except BaseException:
         os.close(current)
         raise
@@ -49,19 +61,43 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
 
 
 def make_file(root: int, path: str) -> int:
-    """Descriptor (O_PATH) of file `path` below `root`; made empty where there is none."""
-    try:
-        return open_in_root(root, path, os.O_PATH)
-    except FileNotFoundError:
-        parent, _, name = path.rstrip("/").rpartition("/")
+    """Descriptor (O_PATH) of file `path` below `root`; made empty where there is none. Symlinks as above."""
+    links = 0
+    while True:
+        try:
+            return open_in_root(root, path, os.O_PATH)
+        except FileNotFoundError:
+            parent, _, name = path.rstrip("/").rpartition("/")
         directory = make_directories(root, parent)
         try:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory))
-        except FileExistsError as error:  # a symlink that dangles
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from error
+            link = _link(name, directory)
+            if link is None:
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory))
         finally:
             os.close(directory)
-        return open_in_root(root, path, os.O_PATH)
+        if link is not None:
+            links = _count_link(links, path)
+            path = link if link.startswith("/") else f"{parent}/{link}"
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _link(name: str, directory: int) -> str | None:
+    """Where symlink `name` leads; None for what is none, or nothing."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def _count_link(links: int, path: str) -> int:
+    if links >= _MAX_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return links + 1
 
 
 def read_regular(root: int, path: str, limit: int) -> bytes:
@@ -93,6 +129,15 @@ def require_filesystem(fd: int, magic: int, name: str) -> None:
     """Raises OSError (EXDEV) unless `fd` lies on a filesystem with that magic number."""
     if fstatfs_type(fd) != magic:
         raise OSError(errno.EXDEV, "not the filesystem that belongs there", name)
+
+
+def close_all_but(kept: tuple[int, ...]) -> None:
+    """Close every descriptor from 3 on that is not among `kept` (close_range(2))."""
+    first = 3
+    for descriptor in (*sorted(each for each in set(kept) if each >= first), 0xFFFFFFFF):
+        if descriptor > first:
+            system_call("close_range", first, descriptor - 1, 0)
+        first = descriptor + 1
 
 
 def close_on_exec_from(first: int) -> None:
