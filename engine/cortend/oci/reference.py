@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from corten_api.errors import InvalidArgument
+
 from cortend.oci.digest import Digest
 
 DEFAULT_DOMAIN = "docker.io"
