@@ -52,23 +52,23 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"max_content_width": 120})
-@click.option("--address", "-H", metavar="URL", help="Of the engine: unix:///path or tcp://host:port [CORTEN_ADDRESS]")
-@click.option("--namespace", metavar="NAME", help="That the containers belong to [CORTEN_NAMESPACE]")
-@click.option("--version", "-v", is_flag=True, is_eager=True, expose_value=False, callback=lambda *a: _version(*a))
-@click.pass_obj
-def cli(session: Session, address: str | None, namespace: str | None) -> None:
-    """Run and manage containers."""
-    session.address = address
-    session.namespace = namespace
-
-
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
         print(f"corten version {version('corten')}")
         ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"max_content_width": 120})
+@click.option("--address", "-H", metavar="URL", help="Of the engine: unix:///path or tcp://host:port [CORTEN_ADDRESS]")
+@click.option("--namespace", metavar="NAME", help="That the containers belong to [CORTEN_NAMESPACE]")
+@click.option("--version", "-v", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+@click.pass_obj
+def cli(session: Session, address: str | None, namespace: str | None) -> None:
+    """Run and manage containers."""
+    session.address = address
+    session.namespace = namespace
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:

@@ -13,14 +13,15 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from corten_api.errors import CortenError
+
 from corten.cli import keys, terminal
 from corten.cli.session import ENGINE_FAILED, complain
-from corten.streams import Attachment, AttachOptions, TerminalSize
-from corten_api.errors import CortenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten.client import Client
+    from corten.streams import Attachment
 
 _CHUNK = 1 << 20
 _STDOUT_GONE = 141
@@ -50,14 +51,10 @@ class Foreground:
         self._detached = False
         self._gone = False
 
-    def options(self, *, logs: bool = False) -> AttachOptions:
-        """What to attach with: the user's streams, and the size of their terminal."""
-        size = terminal.size()
-        return AttachOptions(
-            exec_id=self._exec_id,
-            stdin=self._stdin,
-            size=None if size is None else TerminalSize(width=size[0], height=size[1]),
-            logs=logs,
+    def attach(self) -> Attachment:
+        """An attachment of the user's streams, with the size of their terminal. From here on nothing is missed."""
+        return self._client.tasks.attach(
+            self._container, exec_id=self._exec_id, stdin=self._stdin, size=terminal.size()
         )
 
     def run(self, attachment: Attachment, start: Callable[[], None] | None = None) -> int:
@@ -93,7 +90,7 @@ class Foreground:
         if size is None:
             return
         try:
-            attachment.resize(TerminalSize(width=size[0], height=size[1]))
+            attachment.resize(*size)
         except CortenError:
             return  # the process has ended: the main thread says how
 

@@ -1,7 +1,7 @@
 """Templates: the part of Go's that users of docker write in `--format`.
 
-Owns `{{.Field}}`, `{{.A.B}}`, `{{json .}}`, `{{index .X "key"}}`, `{{if}}`, `{{range}}`, `{{else}}`, `{{end}}`, pipes and a
-few functions. Data are dicts, lists and scalars. Sans-IO.
+Owns `{{.A.B}}`, `{{json .}}`, `{{index .X "key"}}`, `{{if}}`, `{{range}}`, `{{else}}`, `{{end}}`, pipes and
+a few functions. Data are dicts, lists and scalars. Sans-IO.
 """
 
 from __future__ import annotations
