@@ -26,7 +26,7 @@ from corten.cli.session import Session
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def execute_command(session: Session, container: str, command: tuple[str, ...], **given: Any) -> int:
+def execute_command(session: Session, /, container: str, command: tuple[str, ...], **given: Any) -> int:
     """Run COMMAND in a running CONTAINER. The exit code is the command's."""
     session.runs_containers()
     detach = given["detach"]

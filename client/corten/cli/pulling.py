@@ -55,11 +55,7 @@ def _ask(username: str) -> str:
 def _full_name(reference: str, names: tuple[str, ...], digests: tuple[str, ...]) -> str:
     """The name among those of the image that the user meant."""
     for name in (*names, *digests):
-        if (
-            name == reference
-            or name.endswith((f"/{reference}", f"/{reference}:latest"))
-            or name == f"{reference}:latest"
-        ):
+        if f"/{name}".endswith((f"/{reference}", f"/{reference}:latest")):
             return name
     return (names or digests or ("",))[0]
 

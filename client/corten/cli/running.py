@@ -32,7 +32,7 @@ _arguments = (
 @_arguments[0]
 @_arguments[1]
 @click.pass_obj
-def create_command(session: Session, image: str, command: tuple[str, ...], **given: Any) -> None:
+def create_command(session: Session, /, image: str, command: tuple[str, ...], **given: Any) -> None:
     """Make a container from IMAGE that will run COMMAND, and print its id."""
     session.runs_containers()
     config = container_config(image, command, given)
@@ -47,7 +47,7 @@ def create_command(session: Session, image: str, command: tuple[str, ...], **giv
 @_arguments[0]
 @_arguments[1]
 @click.pass_obj
-def run_command(session: Session, image: str, command: tuple[str, ...], **given: Any) -> int:
+def run_command(session: Session, /, image: str, command: tuple[str, ...], **given: Any) -> int:
     """Run COMMAND (or what the image says) in a new container made from IMAGE.
 
     The exit code is the command's; 125 when the engine failed, 126 when the command cannot be executed, 127 when it is
