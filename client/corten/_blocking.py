@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from binascii import a2b_base64
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from corten_api import status
@@ -24,7 +25,7 @@ from corten._calls import NAMESPACE_KEY, Options
 
 M = TypeVar("M")
 
-_RECEIVE = 1 << 20  # bytes asked for at once
+_RECEIVE = 256 << 10  # bytes asked for at once; the buffer is kept, fresh memory would cost more than the copy
 _IDLE_LOOK = 5.0  # seconds between looks at a connection nobody reads
 _RESETS = {7: 14, 8: 1, 11: 8, 12: 7}  # HTTP/2 error codes to status codes; any other is Internal
 _HTTP_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
@@ -77,6 +78,7 @@ class _Wire:
         self._socket = connection
         self._address = address
         self.kept = False  # a thread looks after it
+        self._buffer = memoryview(bytearray(_RECEIVE))
         self._reading = False
         self._served = time.monotonic()
         connection.setblocking(False)
@@ -123,10 +125,10 @@ class _Wire:
         """Take what is there without waiting. The lock is held."""
         self._served = time.monotonic()
         try:
-            data = self._socket.recv(_RECEIVE)
-            if not data:
+            size = self._socket.recv_into(self._buffer)
+            if not size:
                 self.http.lose("the connection to the engine ended")
-            self.http.feed(memoryview(data))
+            self.http.feed(self._buffer[:size])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -148,10 +150,15 @@ class _Wire:
                     self.serve()
 
     def close(self) -> None:
+        """End every call. Whoever reads is woken before the descriptor is given back."""
         with self.lock:
             self.http.lose("the client was closed")
-            self._socket.close()
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
             self.lock.notify_all()
+            while self._reading:
+                self.lock.wait()
+            self._socket.close()
 
 
 class SocketTransport:
@@ -213,6 +220,9 @@ class SocketTransport:
                 wire.serve()  # a connection that ended while it was idle is noticed now
                 if wire.http.usable:
                     return wire
+                going_on = bool(wire.http.streams)
+            if not going_on:
+                wire.close()
         self._wire = wire = _Wire(dial(self._address), self._address)
         return wire
 

@@ -6,39 +6,39 @@ a blocking one never suspends, so that `corten._blocks` can run the same code wi
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-    M = TypeVar("M")
-    C = TypeVar("C", covariant=True)
+M = TypeVar("M")
+C = TypeVar("C", covariant=True)
 
-    class Exchange(Protocol[C]):
-        """One call that streams in at least one direction."""
 
-        async def send(self, message: Any) -> None:
-            """Returns when the message has been handed over, which is when the engine has room for it."""
+class Exchange(Protocol[C]):
+    """One call that streams in at least one direction."""
 
-        async def half_close(self) -> None:
-            """No more messages from this side."""
+    async def send(self, message: Any) -> None:
+        """Returns when the message has been handed over, which is when the engine has room for it."""
 
-        async def receive(self) -> C | None:
-            """The next message, None after the last. Raises the CortenError the call ended with."""
+    async def half_close(self) -> None:
+        """No more messages from this side."""
 
-        def cancel(self) -> None:
-            """Give the call up. Fine after its end."""
+    async def receive(self) -> C | None:
+        """The next message, None after the last. Raises the CortenError the call ended with."""
 
-    class Transport(Protocol):
-        """Calls of one engine."""
+    def cancel(self) -> None:
+        """Give the call up. Fine after its end."""
 
-        async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
-            """One request, one answer. Raises CortenError."""
 
-        async def open(self, path: str, reply: type[M], *, options: Options) -> Exchange[M]:
-            """A call that streams; the requests are sent on it."""
+class Transport(Protocol):
+    """Calls of one engine."""
 
-        async def close(self) -> None:
-            """End every call."""
+    async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
+        """One request, one answer. Raises CortenError."""
+
+    async def open(self, path: str, reply: type[M], *, options: Options) -> Exchange[M]:
+        """A call that streams; the requests are sent on it."""
+
+    async def close(self) -> None:
+        """End every call."""
 
 
 DEFAULT_TIMEOUT = 60.0

@@ -10,13 +10,11 @@ import os
 from corten_api import status
 from corten_api.errors import CortenError, InvalidArgument, Unavailable
 
-from corten._calls import NAMESPACE_KEY, Options
+from corten._calls import NAMESPACE_KEY, Options, Transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
-
-    from corten._calls import Transport
 
     M = TypeVar("M")
 

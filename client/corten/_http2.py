@@ -186,7 +186,10 @@ class Connection:
             elif len(self._input) == 9 + size:
                 payload = bytes(self._input[9:])
                 self._input.clear()
-                self._frame(kind, flags, number & 0x7FFFFFFF, payload)
+                try:
+                    self._frame(kind, flags, number & 0x7FFFFFFF, payload)
+                except struct.error as error:
+                    raise ProtocolError(f"a frame of type {kind} is too short") from error
 
     def _feed_body(self, body: tuple[Stream | None, int, int], data: memoryview) -> memoryview:
         stream, missing, flags = body
