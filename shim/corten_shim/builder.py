@@ -1,14 +1,12 @@
 """Making a process in a child of its own, so that all it takes to plan one is forgotten with that child.
 
-Owns that child: it reads the spec, prepares the root and the cgroup, and has the kernel half make the process; what
-the shim must keep comes back as descriptors and a few words. A shim that had done this itself would be twice as large
-for the rest of its life.
+Owns what that child does before it becomes the intermediate of `init`: it reads the spec, prepares the root and makes
+the cgroup. The shim keeps what it needs later: descriptors, and a few words. A shim that had done this itself would be
+much larger for the rest of its life.
 
-    shim --fork--> builder: spec, root, cgroup, plan, `init`
-      │                │
-      │  <── "1", pid, cgroup, own pids, kinds of descriptors, warnings...  + descriptors
-      │      "0", code, kind, name, detail
-      └── the process itself is adopted by the shim, which is subreaper
+    shim --fork--> child: spec, root, cgroup, plan; then `init`'s intermediate
+      │  "B<own pids><cgroup>" + root <──┤
+      │  and all that `init` says  <─────┘
 """
 
 from __future__ import annotations
@@ -19,15 +17,24 @@ import socket
 
 from corten_shim import faults
 from corten_shim.cgroups import open_cgroup
-from corten_shim.init import Mount, Spawned, Stdio, create_container, create_exec, prepare_root
-from corten_shim.linux.errors import RuntimeFault
+from corten_shim.init import (
+    Mount,
+    Spawned,
+    Stdio,
+    converse,
+    create_container,
+    create_exec,
+    prepare_root,
+    report,
+    tell_place,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
-_LIMIT = 64 << 10
-_FDS = 4
+_OWN_PIDS, _SHARED_PIDS = "own:", "shared:"
 
 
 class Built:
@@ -38,33 +45,44 @@ class Built:
 
     __slots__ = ("cgroup_path", "own_pids", "root_fd", "spawned")
 
-    def __init__(self, spawned: Spawned, *, root_fd: int, cgroup_path: str, own_pids: bool) -> None:
+    def __init__(self, spawned: Spawned) -> None:
         self.spawned = spawned
-        self.root_fd = root_fd
-        self.cgroup_path = cgroup_path
-        self.own_pids = own_pids
+        self.root_fd = spawned.root_fd
+        kind, _, self.cgroup_path = spawned.place.partition(":")
+        self.own_pids = f"{kind}:" == _OWN_PIDS
 
 
 def build_container(*, name: str, bundle: str, mounts: list[Mount], stdio: Stdio, seccomp_cache: str) -> Built:
     """The init of the bundle's container. Raises RuntimeFault, with nothing left behind."""
 
-    def work() -> Built:
+    def work(channel: socket.socket) -> None:
         spec = read_spec(bundle)
         path = cgroup_path(spec)
         root_fd = prepare_root(mounts or [bundle_root(spec, bundle)], spec=spec)
         cgroup = open_cgroup(path)
         cgroup.create(section(section(spec, "linux"), "resources"))
-        try:
-            spawned = create_container(
-                spec, bundle=bundle, root_fd=root_fd, stdio=stdio, cgroup=cgroup, seccomp_cache=seccomp_cache
-            )
-        except BaseException:
-            cgroup.kill()
-            cgroup.remove()
-            raise
-        return Built(spawned, root_fd=root_fd, cgroup_path=path, own_pids=has_own_pids(spec))
+        tell_place(channel, (_OWN_PIDS if has_own_pids(spec) else _SHARED_PIDS) + path, root_fd)
+        create_container(
+            spec,
+            bundle=bundle,
+            root_fd=root_fd,
+            stdio=stdio,
+            cgroup=cgroup,
+            seccomp_cache=seccomp_cache,
+            channel=channel,
+        )
 
-    return _in_child(name, work)
+    made: list[Spawned] = []
+
+    def make(channel: socket.socket) -> Spawned:
+        made.append(Spawned(channel))
+        return made[0]
+
+    try:
+        return Built(converse(make, _child(name, work)))
+    except BaseException:
+        _undo(Built(made[0]))
+        raise
 
 
 def build_exec(
@@ -72,22 +90,21 @@ def build_exec(
 ) -> Built:
     """A process beside the init, whose pidfd and pid are `init`. `process` is JSON. Raises RuntimeFault."""
 
-    def work() -> Built:
+    def work(channel: socket.socket) -> None:
         spec = read_spec(bundle)
-        path = cgroup_path(spec)
-        spawned = create_exec(
+        create_exec(
             spec,
             parse(process, "process spec", name),
             init_pidfd=init[0],
             init_pid=init[1],
             root_fd=root_fd,
             stdio=stdio,
-            cgroup=open_cgroup(path),
+            cgroup=open_cgroup(cgroup_path(spec)),
             seccomp_cache=seccomp_cache,
+            channel=channel,
         )
-        return Built(spawned, root_fd=-1, cgroup_path=path, own_pids=True)
 
-    return _in_child(name, work)
+    return Built(converse(Spawned, _child(name, work)))
 
 
 def read_spec(bundle: str) -> dict[str, object]:
@@ -139,60 +156,25 @@ def has_own_pids(spec: dict[str, object]) -> bool:
     return isinstance(spaces, list) and {"type": "pid"} in spaces
 
 
-def _in_child(name: str, work: Callable[[], Built]) -> Built:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
+def _child(name: str, work: Callable[[socket.socket], None]) -> Callable[[socket.socket], NoReturn]:
+    """What the forked child does: `work`, which does not return unless it fails; a failure is told."""
+
+    def be_child(channel: socket.socket) -> NoReturn:
         try:
-            child = os.fork()
-            if child == 0:
-                _be_builder(theirs, name, work)
+            work(channel)
+        except BaseException as error:
+            report(channel, ("process", name), error)
         finally:
-            theirs.close()
-        message, fds, _flags, _address = socket.recv_fds(ours, _LIMIT, _FDS)
-        os.waitpid(child, 0)
-    ok, *words = message.decode("utf-8", "replace").split("\0")
-    if ok != "1":
-        raise _fault(name, words)
-    pid, path, own_pids, kinds, *warnings = words
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    named = dict(zip(kinds.split(","), fds, strict=True))
-    spawned = Spawned(socket.socket(fileno=named["channel"]))
-    spawned.pid, spawned.pidfd, spawned.warnings = int(pid), named["pidfd"], warnings
-    spawned.terminal = named.get("terminal", -1)
-    return Built(spawned, root_fd=named.get("root", -1), cgroup_path=path, own_pids=own_pids == "1")
+            os._exit(0)
+
+    return be_child
 
 
-def _fault(name: str, words: list[str]) -> RuntimeFault:
-    if len(words) != 4:
-        return RuntimeFault(faults.INTERNAL, "process", name, "whoever was to make it died, perhaps out of memory")
-    return RuntimeFault(int(words[0]), words[1], words[2], words[3])
-
-
-def _be_builder(channel: socket.socket, name: str, work: Callable[[], Built]) -> None:
-    """In the child: do the work, tell the shim, be gone. Never returns."""
-    try:
-        try:
-            built = work()
-        except RuntimeFault as fault:
-            _say_fault(channel, fault)
-        except BaseException as error:  # a bug is told like anything else that prevents a process
-            _say_fault(channel, faults.internal("process", name, error))
-        else:
-            spawned = built.spawned
-            named = {"channel": spawned.channel.fileno(), "pidfd": spawned.pidfd, "root": built.root_fd}
-            named["terminal"] = spawned.terminal
-            kinds = [kind for kind, fd in named.items() if fd >= 0]
-            words = (str(spawned.pid), built.cgroup_path, "1" if built.own_pids else "0", ",".join(kinds))
-            _say(channel, "1", *words, *spawned.warnings, fds=[named[kind] for kind in kinds])
-    finally:
-        os._exit(0)
-
-
-def _say_fault(channel: socket.socket, fault: RuntimeFault) -> None:
-    _say(channel, "0", str(fault.code), fault.kind, fault.name, fault.detail)
-
-
-def _say(channel: socket.socket, *words: str, fds: list[int] | None = None) -> None:
-    message = "\0".join(word.replace("\0", "?")[:4096] for word in words).encode("utf-8", "replace")
-    socket.send_fds(channel, [message[:_LIMIT]], fds or [])
+def _undo(built: Built) -> None:
+    """The child failed after it had told its place: the cgroup it made goes."""
+    if built.root_fd >= 0:
+        os.close(built.root_fd)
+    if built.cgroup_path:
+        cgroup = open_cgroup(built.cgroup_path)
+        cgroup.kill()
+        cgroup.remove()

@@ -32,6 +32,7 @@ from corten_shim.rootfs import Mount, prepare_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 
@@ -63,22 +64,20 @@ class Stdio:
 class Spawned:
     """A process that waits before its exec.
 
-    `terminal` is the other end of its terminal, or -1. `pidfd` and `terminal` are the caller's to close.
+    `terminal` is the other end of its terminal, or -1; `place` and `root_fd` are what `tell_place` told, else empty
+    and -1. The descriptors are the caller's to close.
     """
 
-    __slots__ = ("_channel", "pid", "pidfd", "terminal", "warnings")
+    __slots__ = ("_channel", "pid", "pidfd", "place", "root_fd", "terminal", "warnings")
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self.pid = 0
         self.pidfd = -1
         self.terminal = -1
+        self.place = ""
+        self.root_fd = -1
         self.warnings: list[str] = []
-
-    @property
-    def channel(self) -> socket.socket:
-        """This end of the conversation, for another process of ours to go on with."""
-        return self._channel
 
     def start(self) -> None:
         """Let it exec; returns once it has. Raises RuntimeFault (kind "executable" where the program was at fault)."""
@@ -117,6 +116,8 @@ class Spawned:
                 self.warnings.append(text.decode("utf-8", "replace"))
             elif kind == b"R":
                 ready = True
+            elif kind == b"B":
+                self.place = text.decode("utf-8", "surrogateescape")
             elif not kind:
                 raise RuntimeFault(INTERNAL, "process", str(self.pid), "it ended during setup, perhaps out of memory")
 
@@ -126,9 +127,12 @@ class Spawned:
         except TimeoutError:
             detail = f"its {phase} took longer than {READY_SECONDS:.0f} s"
             raise RuntimeFault(DEADLINE_EXCEEDED, "process", str(self.pid), detail) from None
-        for terminal in fds:
-            os.set_inheritable(terminal, False)
-            self.terminal = terminal
+        for descriptor in fds:
+            os.set_inheritable(descriptor, False)
+            if message[:1] == b"B":
+                self.root_fd = descriptor
+            else:
+                self.terminal = descriptor
         if message[:1] == b"F":
             code, kind, name, detail = message[1:].decode("utf-8", "replace").split("\0", 3)
             raise RuntimeFault(int(code), kind, name, detail)
@@ -168,10 +172,18 @@ class _Job:
 
 
 def create_container(
-    spec: dict[str, Any], *, bundle: str, root_fd: int, stdio: Stdio, cgroup: Cgroup, seccomp_cache: str
+    spec: dict[str, Any],
+    *,
+    bundle: str,
+    root_fd: int,
+    stdio: Stdio,
+    cgroup: Cgroup,
+    seccomp_cache: str,
+    channel: socket.socket | None = None,
 ) -> Spawned:
     """The first process of a container, waiting before its exec. `root_fd` is `prepare_root`'s and stays the caller's.
 
+    With `channel` the caller is the intermediate already (see `converse`), and this never returns.
     Raises RuntimeFault, with nothing left behind.
     """
     job = _Job(cgroup=cgroup, stdio=stdio)
@@ -189,7 +201,7 @@ def create_container(
         _plan_process(job, spec, spec.get("process") or {}, root_fd, seccomp_cache)
         for source, options in bindings.sources:
             job.trees.append(_bind_source(source, options))
-        return _spawn(job)
+        return _spawn(job, channel)
     finally:
         job.close()
         for descriptor in joined:
@@ -206,10 +218,11 @@ def create_exec(
     stdio: Stdio,
     cgroup: Cgroup,
     seccomp_cache: str,
+    channel: socket.socket | None = None,
 ) -> Spawned:
     """A further process in the namespaces of the container's first one, waiting before its exec.
 
-    Raises RuntimeFault, with nothing left behind.
+    `channel` is as in `create_container`. Raises RuntimeFault, with nothing left behind.
     """
     job = _Job(cgroup=cgroup, stdio=stdio)
     try:
@@ -217,7 +230,7 @@ def create_exec(
         if stdio.window is not None:
             job.world = (plan.exec_terminal(stdio.window),)
         _plan_process(job, spec, process, root_fd, seccomp_cache)
-        return _spawn(job)
+        return _spawn(job, channel)
     finally:
         job.close()
 
@@ -242,14 +255,27 @@ def _bind_source(source: str, options: MountOptions) -> int:
         raise from_oserror("mount source", source, error) from error
 
 
-def _spawn(job: _Job) -> Spawned:
+def _spawn(job: _Job, channel: socket.socket | None) -> Spawned:
+    def be_intermediate(theirs: socket.socket) -> NoReturn:
+        fd.close_all_but((*job.descriptors(), theirs.fileno()))
+        _be_intermediate(job, theirs)
+
+    if channel is not None:
+        be_intermediate(channel)
+    return converse(Spawned, be_intermediate)
+
+
+def converse(make: Callable[[socket.socket], Spawned], be_intermediate: Callable[[socket.socket], NoReturn]) -> Spawned:
+    """Fork the intermediate, which is what `be_intermediate` does with its end, and hear it out.
+
+    `make` gets this end. Raises RuntimeFault; of the processes nothing is left then.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    spawned = Spawned(ours)
+    spawned = make(ours)
     try:
         child = os.fork()
         if child == 0:
-            fd.close_all_but((*job.descriptors(), theirs.fileno()))
-            _be_intermediate(job, theirs)
+            be_intermediate(theirs)
         theirs.close()
         try:
             spawned.wait_until_ready()
@@ -285,7 +311,7 @@ def _be_intermediate(job: _Job, channel: socket.socket) -> NoReturn:
             _be_process(job, channel)
         channel.send(b"P%d" % child)
     except BaseException as error:
-        _report(channel, (phase, ""), error)
+        report(channel, (phase, ""), error)
     os._exit(0)
 
 
@@ -311,7 +337,7 @@ def _be_process(job: _Job, channel: socket.socket) -> NoReturn:
             subject = operation.subject()
             operation.perform(world)
     except BaseException as error:  # an image must never see a traceback being built
-        _report(channel, subject, error)
+        report(channel, subject, error)
     os._exit(127)
 
 
@@ -323,6 +349,12 @@ def seal_imports() -> None:
     sys.path_importer_cache.clear()
 
 
+def tell_place(channel: socket.socket, place: str, root_fd: int) -> None:
+    """From the intermediate to the shim: whatever the shim must know of where the container is, and its root."""
+    message = b"B" + place.encode("utf-8", "surrogateescape")
+    channel.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", root_fd))])
+
+
 def _say(channel: socket.socket, message: bytes) -> None:
     channel.send(message)
 
@@ -331,7 +363,7 @@ def _send_terminal(channel: socket.socket, master: int) -> None:
     channel.sendmsg([b"T"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", master))])
 
 
-def _report(channel: socket.socket, subject: tuple[str, str], error: BaseException) -> None:
+def report(channel: socket.socket, subject: tuple[str, str], error: BaseException) -> None:
     fault = error if isinstance(error, RuntimeFault) else None
     if isinstance(error, OSError):
         fault = from_oserror(*subject, error)
