@@ -1,0 +1,97 @@
+"""Stands for a shim: performs one container as its standard input says and prints what came of it.
+
+Started by `tests.support.runtime` as the zygote is: `-I -S`, the standard library and the shim alone on its path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from corten_shim import init
+from corten_shim.cgroups import Cgroup, open_cgroup
+from corten_shim.linux import process
+from corten_shim.linux.errors import RuntimeFault
+
+
+def main() -> None:
+    job: dict[str, Any] = json.loads(sys.stdin.read())
+    process.become_subreaper()
+    open_before = set(os.listdir("/proc/self/fd"))
+    said: dict[str, Any] = {"fault": None, "exit": None, "exec": None, "warnings": []}
+    cgroup = open_cgroup(job["cgroup"])
+    root = -1
+    try:
+        root = init.prepare_root([init.Mount(*job["root"])], spec=job["spec"])
+        cgroup.create(job["spec"]["linux"].get("resources") or {})
+        _run(job, root, cgroup, said)
+    except RuntimeFault as fault:
+        said["fault"] = [fault.code, fault.kind, fault.name, fault.detail]
+    finally:
+        if root >= 0:
+            os.close(root)
+        said["oom_kills"] = cgroup.oom_kills()
+        cgroup.kill()
+        _reap()
+        cgroup.remove()
+    said["open"] = sorted(set(os.listdir("/proc/self/fd")) - open_before)
+    said["cwd"] = os.getcwd()
+    print(json.dumps(said))
+
+
+def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -> None:
+    with open(job["output"], "ab") as output:
+        stdio = init.Stdio(output.fileno(), output.fileno(), output.fileno())
+        spawned = init.create_container(
+            job["spec"],
+            bundle=job["bundle"],
+            root_fd=root,
+            stdio=stdio,
+            cgroup=cgroup,
+            seccomp_cache=job["seccomp_cache"],
+        )
+        said["warnings"] = spawned.warnings
+        try:
+            if job["hold"]:
+                print(json.dumps({"pid": spawned.pid}), flush=True)
+                sys.stdin.read()
+                os.kill(os.getpid(), 9)
+            spawned.start()
+            if job["exec"]:
+                said["exec"] = _exec(job, root, cgroup, spawned, stdio)
+                spawned.abandon()
+                return
+            said["exit"] = os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1])
+        finally:
+            os.close(spawned.pidfd)
+
+
+def _exec(job: dict[str, Any], root: int, cgroup: Cgroup, spawned: init.Spawned, stdio: init.Stdio) -> int:
+    beside = init.create_exec(
+        job["spec"],
+        job["exec"],
+        init_pidfd=spawned.pidfd,
+        init_pid=spawned.pid,
+        root_fd=root,
+        stdio=stdio,
+        cgroup=cgroup,
+        seccomp_cache=job["seccomp_cache"],
+    )
+    try:
+        beside.start()
+        return os.waitstatus_to_exitcode(os.waitpid(beside.pid, 0)[1])
+    finally:
+        os.close(beside.pidfd)
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, 0)[0]:
+            continue
+    except ChildProcessError:
+        return
+
+
+main()
