@@ -275,7 +275,10 @@ def converse(make: Callable[[socket.socket], Spawned], be_intermediate: Callable
     try:
         child = os.fork()
         if child == 0:
-            be_intermediate(theirs)
+            try:
+                be_intermediate(theirs)
+            finally:
+                os._exit(127)  # whatever happens, there must not be two shims
         theirs.close()
         try:
             spawned.wait_until_ready()
