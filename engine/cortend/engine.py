@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import structlog
 from corten_api.v1 import (
@@ -26,7 +27,7 @@ from cortend.containers.service import ContainerService
 from cortend.content.store import ContentStore
 from cortend.db import containers as rows
 from cortend.db import meta
-from cortend.db.database import Database
+from cortend.db.database import Database, Transaction
 from cortend.domain.containers import LogOptions, Status
 from cortend.domain.layout import Layout
 from cortend.events.log import EventLog
@@ -89,13 +90,74 @@ class Engine:
 
 
 async def _build(config: Config, parts: AsyncExitStack) -> Server:
+    """Everything that serves, reconciled with what is there; `parts` closes it."""
     layout = Layout(root=config.root, state=config.state, cgroup_parent=config.cgroup_parent)
     for directory in (layout.shims, layout.containers, layout.seccomp_cache):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    storage = _storage(config, layout, parts)
+    images = _images(storage, parts)
+    facts = host.read_facts(apparmor_profile=await apparmor.load())
+    runtime = await _runtime(config, layout, storage, facts, parts)
+    containers = ContainerService(
+        database=storage.database,
+        events=storage.events,
+        images=images,
+        snapshotter=storage.snapshotter,
+        tasks=runtime.manager,
+        removal=runtime.removal,
+        facts=facts,
+    )
+    remove_abandoned(storage.snapshotter)
+    await Reconciler(runtime.manager, runtime.tasks.execs, runtime.removal.remove).run()
+    storage.collector.start()
+    parts.push_async_callback(storage.collector.close)
+    server = Server(config.socket)
+    engine_facts = EngineFacts(
+        store_id=await storage.database.write(meta.store_id),
+        config=config,
+        host=facts,
+        cgroup_version=cgroup_version(),
+        started_at_ns=time.time_ns(),
+    )
+    for add, service, name in (
+        (containers_pb2_grpc.add_ContainersServicer_to_server, ContainersService(containers, layout), "Containers"),
+        (tasks_pb2_grpc.add_TasksServicer_to_server, TasksService(runtime.tasks), "Tasks"),
+        (images_pb2_grpc.add_ImagesServicer_to_server, ImagesService(images), "Images"),
+        (content_pb2_grpc.add_ContentServicer_to_server, ContentService(storage.content), "Content"),
+        (snapshots_pb2_grpc.add_SnapshotsServicer_to_server, SnapshotsService(storage.snapshotter), "Snapshots"),
+        (events_pb2_grpc.add_EventsServicer_to_server, EventsService(storage.events), "Events"),
+        (system_pb2_grpc.add_SystemServicer_to_server, SystemService(storage.database, engine_facts), "System"),
+    ):
+        server.register(add, service, f"corten.v1.{name}")
+    log.info("engine.built", version=engine_version(), root=str(config.root), state=str(config.state))
+    return server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Storage:
+    """What keeps state on disk."""
+
+    database: Database
+    events: EventLog
+    content: ContentStore
+    snapshotter: Snapshotter
+    collector: GarbageCollector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runtime:
+    """What runs containers, and what ends their records."""
+
+    manager: TaskManager
+    tasks: Tasks
+    removal: Removal
+
+
+def _storage(config: Config, layout: Layout, parts: AsyncExitStack) -> _Storage:
     database = Database.open(layout.database)
     parts.callback(database.close)
-    events = EventLog(database, retained=config.events_retained)
-    snapshotter = _snapshotter(config, layout, database)
+    kind = CopyingSnapshotter if config.snapshotter == "copying" else OverlaySnapshotter
+    snapshotter: Snapshotter = kind(layout.root / "snapshots", database)
     parts.callback(snapshotter.close)
     content = ContentStore(layout.root / "content")
     collector = GarbageCollector(
@@ -103,14 +165,42 @@ async def _build(config: Config, parts: AsyncExitStack) -> Server:
         content,
         snapshotter,
         container_snapshots=lambda: _snapshot_keys(database),
-        used_images=lambda image_id: bool(_users(database, image_id)),
+        used_images=lambda tx, image_id: bool(_users(tx, image_id)),
     )
-    images = _images(database, events, content, snapshotter, collector, parts)
+    return _Storage(
+        database=database,
+        events=EventLog(database, retained=config.events_retained),
+        content=content,
+        snapshotter=snapshotter,
+        collector=collector,
+    )
 
-    facts = host.read_facts(apparmor_profile=await apparmor.load())
+
+def _images(storage: _Storage, parts: AsyncExitStack) -> ImageService:
+    chains = ChainUnpacker(Unpacker(storage.content), storage.snapshotter)
+    assembler = Assembler(storage.database, storage.content, storage.snapshotter, chains, storage.events)
+    registry = Registry()
+    parts.push_async_callback(registry.close)
+    images = ImageService(
+        storage.database,
+        assembler,
+        Puller(assembler, registry, storage.collector),
+        Loader(assembler, storage.collector),
+        storage.collector,
+        storage.events,
+        in_use=_users,
+    )
+    parts.push_async_callback(images.close)
+    return images
+
+
+async def _runtime(
+    config: Config, layout: Layout, storage: _Storage, facts: HostFacts, parts: AsyncExitStack
+) -> _Runtime:
     zygote = Zygote(layout.state, config.cgroup_parent)
     await zygote.start()
     parts.push_async_callback(zygote.close)
+    database, events, snapshotter = storage.database, storage.events, storage.snapshotter
     removal = Removal(database=database, events=events, snapshotter=snapshotter, layout=layout)
     manager = TaskManager(
         database=database,
@@ -124,78 +214,16 @@ async def _build(config: Config, parts: AsyncExitStack) -> Server:
         log=LogOptions(max_bytes=config.container_log_max_bytes, max_files=config.container_log_max_files),
         attach_stall_ms=config.attach_stall_seconds * 1000,
     )
-    execs = Execs(manager, facts)
-    tasks = Tasks(manager=manager, starter=Starter(manager, zygote, facts, defaults), execs=execs)
-    containers = ContainerService(
-        database=database,
-        events=events,
-        images=images,
-        snapshotter=snapshotter,
-        tasks=manager,
-        removal=removal,
-        facts=facts,
-    )
-    remove_abandoned(snapshotter)
-    await Reconciler(manager, execs, removal.remove).run()
-    collector.start()
-    parts.push_async_callback(collector.close)
-
-    engine_facts = EngineFacts(
-        store_id=await database.write(meta.store_id),
-        config=config,
-        host=facts,
-        cgroup_version=cgroup_version(),
-        started_at_ns=time.time_ns(),
-    )
-    server = Server(config.socket)
-    for add, service, name in (
-        (containers_pb2_grpc.add_ContainersServicer_to_server, ContainersService(containers, layout), "Containers"),
-        (tasks_pb2_grpc.add_TasksServicer_to_server, TasksService(tasks), "Tasks"),
-        (images_pb2_grpc.add_ImagesServicer_to_server, ImagesService(images), "Images"),
-        (content_pb2_grpc.add_ContentServicer_to_server, ContentService(content), "Content"),
-        (snapshots_pb2_grpc.add_SnapshotsServicer_to_server, SnapshotsService(snapshotter), "Snapshots"),
-        (events_pb2_grpc.add_EventsServicer_to_server, EventsService(events), "Events"),
-        (system_pb2_grpc.add_SystemServicer_to_server, SystemService(database, engine_facts), "System"),
-    ):
-        server.register(add, service, f"corten.v1.{name}")
-    log.info("engine.built", version=engine_version(), root=str(config.root), state=str(config.state))
-    return server
+    tasks = Tasks(manager=manager, starter=Starter(manager, zygote, facts, defaults), execs=Execs(manager, facts))
+    return _Runtime(manager=manager, tasks=tasks, removal=removal)
 
 
-def _snapshotter(config: Config, layout: Layout, database: Database) -> Snapshotter:
-    kind = CopyingSnapshotter if config.snapshotter == "copying" else OverlaySnapshotter
-    return kind(layout.root / "snapshots", database)
-
-
-def _images(
-    database: Database,
-    events: EventLog,
-    content: ContentStore,
-    snapshotter: Snapshotter,
-    collector: GarbageCollector,
-    parts: AsyncExitStack,
-) -> ImageService:
-    chains = ChainUnpacker(Unpacker(content), snapshotter)
-    assembler = Assembler(database, content, snapshotter, chains, events)
-    registry = Registry()
-    parts.push_async_callback(registry.close)
-    images = ImageService(
-        database,
-        assembler,
-        Puller(assembler, registry, collector),
-        Loader(assembler, collector),
-        collector,
-        events,
-        in_use=lambda image_id: _users(database, image_id),
-    )
-    parts.push_async_callback(images.close)
-    return images
-
-
-def _users(database: Database, image_id: str) -> list[tuple[str, str, bool]]:
+def _users(tx: Transaction, image_id: str) -> list[tuple[str, str, bool]]:
     """The containers made from an image: id, name, whether it runs."""
-    found = database.read(lambda tx: rows.using_image(tx, image_id))
-    return [(each.id, each.name, each.status in (Status.RUNNING, Status.PAUSED)) for each in found]
+    return [
+        (each.id, each.name, each.status in (Status.RUNNING, Status.PAUSED))
+        for each in rows.using_image(tx, image_id)
+    ]
 
 
 def _snapshot_keys(database: Database) -> Iterable[str]:

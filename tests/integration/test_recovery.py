@@ -19,7 +19,7 @@ from corten_api.v1 import tasks_pb2 as pb
 from tests.support import leftovers
 from tests.support.daemon import Daemon
 from tests.support.images import TestImage
-from tests.support.running import Running, eventually
+from tests.support.running import Running, beside, eventually
 
 pytestmark = pytest.mark.root
 
@@ -150,9 +150,27 @@ def test_a_shim_that_hangs_does_not_hang_the_engine(running: Running, daemon: Da
         with pytest.raises(grpc.RpcError) as raised:
             running.api.tasks.Pids(pb.PidsRequest(container=container), timeout=40)
         assert "did not answer" in str(raised.value)
+        running.delete(container, force=True)
+        assert eventually(lambda: not Path(f"/proc/{shim}").exists())
     finally:
-        os.kill(shim, signal.SIGCONT)
-    running.delete(container, force=True)
+        if Path(f"/proc/{shim}").exists():
+            os.kill(shim, signal.SIGCONT)
+
+
+def test_streams_and_waits_end_at_once_when_the_engine_stops(running: Running, daemon: Daemon) -> None:
+    container = running.run("sleep", "600")
+    with running.attach(container) as attached, beside(lambda: running.wait(container)) as answers:
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert daemon.process is not None
+        daemon.process.terminate()
+        assert daemon.process.wait(20) == 0
+        assert time.monotonic() - began < 4
+        assert answers.get(timeout=10).code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.RpcError):
+            attached.finish()
+    daemon.start()
+    assert running.get(container).state.status == RUNNING
 
 
 def test_a_host_that_was_restarted_has_no_running_containers(running: Running, daemon: Daemon) -> None:

@@ -16,6 +16,7 @@ from corten_api.errors import AlreadyExists, CortenError, FailedPrecondition, In
 
 from cortend.containers.removal import Removal
 from cortend.db import containers as rows
+from cortend.db import images as image_rows
 from cortend.db.database import Database, Transaction
 from cortend.domain import ids, intent
 from cortend.domain.containers import Container, ContainerConfig, Status
@@ -23,6 +24,7 @@ from cortend.domain.images import Image
 from cortend.events.log import EventLog
 from cortend.images import lookup
 from cortend.images.service import ImageService
+from cortend.oci.digest import Digest
 from cortend.oci.image_config import ImageConfig
 from cortend.oci.reference import Reference
 from cortend.oci.runtime_spec import HostFacts, arguments
@@ -181,6 +183,7 @@ class ContainerService:
         try:
             await asyncio.to_thread(prepare, key, parent, durable=durable)
         except NotFound:
+            image = self._images.get(container.image_id, container.namespace)
             parent = await self._images.ensure_unpacked(image) or None
             await asyncio.to_thread(prepare, key, parent, durable=durable)
 
@@ -199,6 +202,8 @@ class ContainerService:
                 return container
 
     def _record(self, tx: Transaction, container: Container, image: ImageConfig) -> None:
+        if image_rows.get(tx, Digest.parse(container.image_id)) is None:
+            raise NotFound("image", container.config.image, "was removed meanwhile; pull or load it again")
         rows.insert(tx, container, image)
         self._events.record(tx, "container.created", container.id, attributes(container), container.namespace)
 

@@ -1,27 +1,40 @@
 """Errors of the domain become gRPC statuses: here, once, for every service.
 
-Owns the translation of exceptions that leave a handler. The table is `corten_api.status`.
+Owns the translation of exceptions that leave a handler, and ending those calls that would outlast a stopping engine.
+The table is `corten_api.status`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 from corten_api import status
-from corten_api.errors import CortenError, Internal
+from corten_api.errors import CortenError, Internal, Unavailable
 
 log = structlog.get_logger()
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_WAITS = frozenset({"/corten.v1.Tasks/Wait"})
 _DETAILS_MAX = 4096  # bytes of a status message: headers have a limit
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps every handler."""
+
+    def __init__(self) -> None:
+        self._endless: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def stop_endless(self) -> None:
+        """End streams and waits: they are told that the engine is stopping. Other calls may finish."""
+        self._stopping = True
+        for task in tuple(self._endless):
+            task.cancel()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
@@ -35,12 +48,56 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(_streaming(inner, method), handler.request_deserializer, handler.response_serializer)
+            return make(self._streaming(inner, method), handler.request_deserializer, handler.response_serializer)
         inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
         make = (
             grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
-        return make(_single(inner, method), handler.request_deserializer, handler.response_serializer)
+        wrap = self._waiting if method in _WAITS else _single
+        return make(wrap(inner, method), handler.request_deserializer, handler.response_serializer)
+
+    def _streaming(self, inner: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                with self._tracked():
+                    async with aclosing(inner(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+            except CortenError as error:
+                await _abort(context, error)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                await _abort(context, _unexpected(error, method))
+
+        return handle
+
+    def _waiting(
+        self, inner: Callable[[Any, Any], Awaitable[Any]], method: str
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def wait(request: Any, context: Any) -> Any:
+            with self._tracked():
+                return await inner(request, context)
+
+        return _single(wait, method)
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """Known as one that does not end by itself; Unavailable when the engine stops meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._endless.add(task)
+        try:
+            if self._stopping:
+                raise _stopping()
+            yield
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            task.uncancel()
+            raise _stopping() from None
+        finally:
+            self._endless.discard(task)
 
 
 def _single(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
@@ -57,20 +114,8 @@ def _single(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callabl
     return handle
 
 
-def _streaming(inner: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async with aclosing(inner(request, context)) as responses:
-                async for response in responses:
-                    yield response
-        except CortenError as error:
-            await _abort(context, error)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:
-            await _abort(context, _unexpected(error, method))
-
-    return handle
+def _stopping() -> CortenError:
+    return Unavailable("engine", "", "it is stopping; containers run on")
 
 
 def _unexpected(error: Exception, method: str) -> CortenError:

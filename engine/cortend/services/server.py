@@ -36,7 +36,8 @@ class Server:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
+        self._interceptor = ErrorInterceptor()
+        self._server = grpc.aio.server(interceptors=(self._interceptor,), options=_OPTIONS)
         self._health = aio_health.HealthServicer()
         self._names: list[str] = []
 
@@ -64,8 +65,9 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Finish what runs, at most `grace` seconds; streams that still run then are cancelled."""
+        """End streams and waits at once; other calls may finish, at most `grace` seconds."""
         await self._health.enter_graceful_shutdown()
+        self._interceptor.stop_endless()
         await self._server.stop(grace)
         self._socket.unlink(missing_ok=True)
 

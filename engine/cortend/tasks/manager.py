@@ -140,8 +140,13 @@ class TaskManager:
         if task is None:
             return
         if task.init.started and not task.init.exited.done():
-            await self._signal(task, int(signal.SIGKILL), everything=True)
-            await self._await_death(task)
+            try:
+                await self._signal(task, int(signal.SIGKILL), everything=True)
+                await self._await_death(task)
+            except (DeadlineExceeded, Unavailable) as error:
+                # The watch sees that the shim is lost, and kills what it leaves.
+                log.warning("shim.killed", container=task.id, shim_pid=task.shim.pid, error=str(error))
+                await asyncio.to_thread(lost.kill_shim, task.shim.pid, task.id)
         await self.settle(task)
 
     async def settle(self, task: LiveTask) -> None:
@@ -242,7 +247,7 @@ class TaskManager:
         self.waiters.exited(task.id, status)
         log.info("task.exited", container=task.id, exit_code=status.exit_code, reason=status.reason)
         await task.drained()
-        await lost.dismiss(task, self.layout)
+        await lost.dismiss(task, self.layout, self.background)
         await asyncio.to_thread(self.snapshotter.release, task.id)
         self.forget(task)
         if container.config.auto_remove:

@@ -15,7 +15,7 @@ from corten_api.errors import CortenError, Internal
 from corten_api.shim import corten_pb2, task_pb2
 
 from cortend.db import containers as rows
-from cortend.domain.containers import Container, LogOptions, Move, moved
+from cortend.domain.containers import Container, LogOptions, Move, Resources, moved
 from cortend.domain.mounts import Mount
 from cortend.oci.runtime_spec import HostFacts
 from cortend.tasks import bundle, lost
@@ -103,7 +103,7 @@ class Starter:
             raise
         task.init.begin(pid)
         recorded = manager.records.started(container, pid=pid, shim_pid=shim.pid, started_at_ns=task.init.started_at_ns)
-        warnings, _ = await asyncio.gather(_warnings(shim), recorded)
+        warnings, _ = await asyncio.gather(_warnings(container, shim), recorded)
         manager.watch(task)
         log.info(
             "task.started", container=container.id, pid=pid, duration_ms=round(1000 * (time.monotonic() - began), 1)
@@ -156,8 +156,10 @@ class Starter:
         )
 
 
-async def _warnings(shim: Shim) -> tuple[str, ...]:
-    """What the runtime had to do differently; none where the shim does not say."""
+async def _warnings(container: Container, shim: Shim) -> tuple[str, ...]:
+    """What the runtime had to do differently with the limits that were asked for; none where the shim does not say."""
+    if not container.config.ulimits and container.config.resources == Resources():
+        return ()
     try:
         return tuple((await shim.describe(timeout=CALL)).warnings)
     except CortenError:
