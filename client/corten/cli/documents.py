@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-def container_document(container: Container, runtime_spec: str = "") -> dict[str, Any]:
-    """One container. `runtime_spec` is the OCI spec of its last start, as JSON."""
+def container_document(container: Container) -> dict[str, Any]:
+    """One container, with the OCI spec of its last start."""
     config = container.config
     argv = container.argv
     return {
@@ -67,7 +67,7 @@ def container_document(container: Container, runtime_spec: str = "") -> dict[str
             "StopTimeout": config.stop_timeout,
         },
         "NetworkSettings": {"Networks": {config.network: {}}, "Ports": {}, "IPAddress": ""},
-        "RuntimeSpec": json.loads(runtime_spec) if runtime_spec else None,
+        "RuntimeSpec": json.loads(container.runtime_spec_json) if container.runtime_spec_json else None,
     }
 
 

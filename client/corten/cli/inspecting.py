@@ -41,14 +41,13 @@ def _document(session: Session, name: str, kind: str | None) -> dict[str, Any]:
 
     if kind != "image":
         try:
-            details = session.client.containers.details(name)
-            return documents.container_document(details.container, details.runtime_spec_json)
+            return documents.container_document(session.client.containers.get(name))
         except (NotFound, InvalidArgument):
             if kind == "container":
                 raise
     try:
         return documents.image_document(session.client.images.get(name))
-    except NotFound:
+    except (NotFound, InvalidArgument):
         if kind == "image":
             raise
         raise NotFound("object", name, "neither a container nor an image has that name or id") from None

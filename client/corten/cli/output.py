@@ -42,7 +42,7 @@ def render(layout: str, data: Mapping[str, Any]) -> str:
     if layout == "json":
         from json import dumps
 
-        return dumps(data, ensure_ascii=False, default=str)
+        return dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
     from corten.cli.template import Template, unescape
 
     try:

@@ -46,7 +46,7 @@ class Columns:
         if layout == "json":
             from json import dumps
 
-            return [dumps(row, ensure_ascii=False, default=str) for row in rows]
+            return [dumps(row, ensure_ascii=False, separators=(",", ":"), default=str) for row in rows]
         as_table = layout.startswith("table ")
         template = Template(unescape(layout.removeprefix("table ")))
         if not as_table:
