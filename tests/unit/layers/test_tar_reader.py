@@ -70,6 +70,20 @@ def test_a_gzip_stream_of_many_pieces_is_whole() -> None:
     assert body == data
 
 
+@pytest.mark.parametrize("missing", [0, 1, 511, 512])
+def test_an_archive_may_end_with_the_data_of_its_last_entry(missing: int) -> None:
+    whole = archive(file("a", b"first"), file("b", b"x" * 512 + b"y"))[: 512 * 2 + 512 * 3]
+    cut = whole[: len(whole) - missing] if missing < 512 else whole[: 512 * 2 + 512 + 513]
+    assert [(entry.name, len(body)) for entry, body in read(cut)] == [(b"a", 5), (b"b", 513)]
+
+
+@pytest.mark.parametrize("left", [512 * 3 + 512, 512 * 3 + 1, 512 * 3, 512 * 2 + 100])
+def test_an_archive_that_ends_within_an_entry_breaks_off(left: int) -> None:
+    whole = archive(file("a", b"first"), file("b", b"x" * 512 + b"y"))
+    with pytest.raises(EOFError):
+        read(whole[:left])
+
+
 def test_numbers_are_octal_or_base_256() -> None:
     assert number(b"0000755\0", "mode") == 0o755
     assert number(b"   755 \0", "mode") == 0o755
