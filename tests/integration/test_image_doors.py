@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cortend.services.snapshots import SnapshotsService
 
 from tests.support.fake_registry import FakeRegistry, served
 from tests.support.image_engine import Engine, engine
+from tests.support.images import multi_platform
 
 
 @pytest.fixture
@@ -92,6 +93,24 @@ async def test_a_load_that_is_no_archive_is_invalid(channel: grpc.aio.Channel) -
     stub = images_pb2_grpc.ImagesStub(channel)
     with pytest.raises(grpc.aio.AioRpcError, match="not a tar archive"):
         await drained(stub.Load(iter([images_pb2.LoadImageRequest(data=b"junk" * 400)])))
+
+
+async def test_a_load_takes_the_platform_that_is_asked_for(channel: grpc.aio.Channel) -> None:
+    stub = images_pb2_grpc.ImagesStub(channel)
+    data = multi_platform().archive.read_bytes()
+
+    def requests(platform: common_pb2.Platform) -> Iterator[images_pb2.LoadImageRequest]:
+        yield images_pb2.LoadImageRequest(platform=platform)
+        for start in range(0, len(data), 1 << 20):
+            yield images_pb2.LoadImageRequest(data=data[start : start + (1 << 20)])
+
+    steps = [step async for step in stub.Load(requests(common_pb2.Platform(os="linux", architecture="s390x")))]
+    assert steps[-1].loaded.platform.architecture == "s390x"
+    with pytest.raises(grpc.aio.AioRpcError, match="linux/mips") as caught:
+        await drained(stub.Load(requests(common_pb2.Platform(os="linux", architecture="mips"))))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    with pytest.raises(grpc.aio.AioRpcError, match="has no architecture"):
+        await drained(stub.Load(requests(common_pb2.Platform(os="linux"))))
 
 
 async def test_content_is_listed_in_pages_and_read_in_pieces(

@@ -78,13 +78,26 @@ class ImagesService(images_pb2_grpc.ImagesServicer):
         self, request_iterator: AsyncIterator[images_pb2.LoadImageRequest], context: Any
     ) -> AsyncIterator[images_pb2.LoadImageResponse]:
         namespace = namespace_of(context)
-        steps = self._images.load((request.data async for request in request_iterator), namespace=namespace)
+        first = await anext(aiter(request_iterator), images_pb2.LoadImageRequest())
+        steps = self._images.load(
+            _chunks(first, request_iterator),
+            namespace=namespace,
+            platform=_platform(first.platform) if first.HasField("platform") else None,
+        )
         async with aclosing(steps):
             async for step in steps:
                 if isinstance(step, Progress):
                     yield images_pb2.LoadImageResponse(progress=progress_message(step))
                 else:
                     yield images_pb2.LoadImageResponse(loaded=image_message(step, namespace))
+
+
+async def _chunks(
+    first: images_pb2.LoadImageRequest, others: AsyncIterator[images_pb2.LoadImageRequest]
+) -> AsyncIterator[bytes]:
+    yield first.data
+    async for request in others:
+        yield request.data
 
 
 def image_message(image: Image, namespace: str) -> images_pb2.Image:
