@@ -38,6 +38,7 @@ from cortend.images.pull import Puller
 from cortend.images.service import ImageService
 from cortend.layers.chain import ChainUnpacker, remove_abandoned
 from cortend.layers.unpacker import Unpacker
+from cortend.oci.runtime_spec import HostFacts
 from cortend.registry.repository import Registry
 from cortend.services.containers import ContainersService
 from cortend.services.content import ContentService
@@ -221,8 +222,7 @@ async def _runtime(
 def _users(tx: Transaction, image_id: str) -> list[tuple[str, str, bool]]:
     """The containers made from an image: id, name, whether it runs."""
     return [
-        (each.id, each.name, each.status in (Status.RUNNING, Status.PAUSED))
-        for each in rows.using_image(tx, image_id)
+        (each.id, each.name, each.status in (Status.RUNNING, Status.PAUSED)) for each in rows.using_image(tx, image_id)
     ]
 
 

@@ -90,11 +90,11 @@ class GarbageCollector:
         snapshots: Snapshotter,
         *,
         container_snapshots: Callable[[], Iterable[str]] | None = None,
-        used_images: Callable[[str], bool] | None = None,
+        used_images: Callable[[Transaction, str], bool] | None = None,
     ) -> None:
         """`container_snapshots` tells the keys of every container's snapshot; without it no active one is removed.
 
-        `used_images` tells whether a container uses the image of that id.
+        `used_images` tells, within a transaction, whether a container uses the image of that id.
         """
         self.database = database
         self.container_snapshots = container_snapshots
@@ -183,7 +183,7 @@ class GarbageCollector:
         lease_rows.delete_expired(tx, now)
         used = self.used_images
         for image_id in image_rows.removed(tx):
-            if used is not None and not used(str(image_id)):
+            if used is not None and not used(tx, str(image_id)):
                 image_rows.delete(tx, image_id)
 
     def _sweep_blobs(self, marked: set[str]) -> tuple[int, int]:

@@ -88,7 +88,7 @@ async def engine(root: Path, *, limits: Limits = QUICK) -> AsyncIterator[Engine]
     assembler = Assembler(database, content, snapshots, chains, events)
     registry = Registry(limits=limits)
     users: dict[str, list[tuple[str, str, bool]]] = {}
-    collector.used_images = lambda image_id: bool(users.get(image_id))
+    collector.used_images = lambda _, image_id: bool(users.get(image_id))
     images = ImageService(
         database,
         assembler,
@@ -96,7 +96,7 @@ async def engine(root: Path, *, limits: Limits = QUICK) -> AsyncIterator[Engine]
         Loader(assembler, collector),
         collector,
         events,
-        in_use=lambda image_id: users.get(image_id, ()),
+        in_use=lambda _, image_id: users.get(image_id, ()),
     )
     try:
         yield Engine(database, content, snapshots, collector, images, users)

@@ -48,7 +48,7 @@ T = TypeVar("T")
 _MAX_PAGE = 1000
 _CONFIGS_KEPT = 64
 
-InUse = Callable[[str], Iterable[tuple[str, str, bool]]]
+InUse = Callable[[Transaction, str], Iterable[tuple[str, str, bool]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class ImageService:
         collector: GarbageCollector,
         events: EventLog,
         *,
-        in_use: InUse = lambda image_id: (),
+        in_use: InUse = lambda tx, image_id: (),
     ) -> None:
         """`in_use` tells which containers use the image of an id ("sha256:..."): id, name, and whether it runs."""
         self.in_use = in_use
@@ -208,7 +208,7 @@ class ImageService:
 
         def write(tx: Transaction) -> Removed:
             image = lookup.find(tx, reference, namespace)
-            users = [ImageUser(id=each[0], name=each[1], running=each[2]) for each in self.in_use(str(image.id))]
+            users = [ImageUser(id=each[0], name=each[1], running=each[2]) for each in self.in_use(tx, str(image.id))]
             if lookup.is_id(reference, image):
                 plan = removal.plan_by_id(image, reference, namespace, users, force=force)
             else:
