@@ -33,7 +33,7 @@ class Container:
     """Made by `create`; `processes` has the init under the exec id "" until it is deleted."""
 
     __slots__ = (
-        "_cgroup",
+        "_cgroup_path",
         "_log",
         "_options",
         "_own_pids",
@@ -48,7 +48,7 @@ class Container:
     def __init__(self, reactor: Reactor, *, id: str, bundle: str, options: CreateOptions) -> None:
         self._reactor = reactor
         self._options = options
-        self._cgroup: Cgroup | None = None
+        self._cgroup_path = ""
         self._log: LogFile | None = None
         self._root_fd = -1
         self._own_pids = True
@@ -88,7 +88,7 @@ class Container:
             raise
         self.warnings += built.spawned.warnings
         self._root_fd = built.root_fd
-        self._cgroup = open_cgroup(built.cgroup_path)
+        self._cgroup_path = built.cgroup_path
         self._own_pids = built.own_pids
         self.processes[""] = process
 
@@ -131,19 +131,17 @@ class Container:
 
     def pause(self) -> None:
         self._require_running("pause")
-        assert self._cgroup is not None
-        self._cgroup.freeze()
+        self._cgroup().freeze()
         self.init.move(lifecycle.PAUSE)
 
     def resume(self) -> None:
         process = self.init
         lifecycle.after(process.state, lifecycle.RESUME, kind=process.kind, name=process.name)
-        assert self._cgroup is not None
-        self._cgroup.thaw()
+        self._cgroup().thaw()
         process.move(lifecycle.RESUME)
 
     def pids(self) -> list[int]:
-        return self._cgroup.pids() if self._cgroup is not None else []
+        return self._cgroup().pids() if self._cgroup_path else []
 
     def delete(self, exec_id: str) -> Process:
         """Forget an ended process; with the init everything of the container goes."""
@@ -164,8 +162,7 @@ class Container:
         """Kill whatever runs and delete everything. Raises RuntimeFault where the kernel does not let it die."""
         process = self.init
         if process.exit is None and process.state != lifecycle.CREATED:
-            assert self._cgroup is not None
-            self._cgroup.kill()
+            self._cgroup().kill()
             if process.state == lifecycle.PAUSED:
                 self.resume()
             self._await_death(process)
@@ -205,14 +202,14 @@ class Container:
         end = Exit(
             128 + number if number else code,
             signal=number,
-            oom=is_init and self._cgroup is not None and self._cgroup.oom_kills() > 0,
+            oom=is_init and bool(self._cgroup_path) and self._cgroup().oom_kills() > 0,
             started_at_ns=process.started_at_ns,
             exited_at_ns=time.time_ns(),
             error=str(error) if error is not None else "",
         )
         if is_init:
-            if self._cgroup is not None and not self._own_pids:
-                self._cgroup.kill()
+            if self._cgroup_path and not self._own_pids:
+                self._cgroup().kill()
             self._write_record(end)
         process.ended(end)
 
@@ -264,14 +261,17 @@ class Container:
             self._write_record(end)
         process.ended(end)
 
+    def _cgroup(self) -> Cgroup:
+        return open_cgroup(self._cgroup_path)
+
     def _release(self, process: Process) -> None:
         """Kill what is left, and give back what create took, last first."""
         process.streams.close()
         if self._root_fd >= 0:
             os.close(self._root_fd)
             self._root_fd = -1
-        if self._cgroup is not None:
-            cgroup, self._cgroup = self._cgroup, None
+        if self._cgroup_path:
+            cgroup, self._cgroup_path = self._cgroup(), ""
             cgroup.kill()
             cgroup.remove()
         if self._log is not None:

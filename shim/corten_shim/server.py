@@ -27,7 +27,6 @@ CREATE_SECONDS = 10.0
 START_SECONDS = 60.0
 SHUTDOWN_SECONDS = 10.0
 PID_FILE, TASK_SOCKET, STREAM_SOCKET = "shim.pid", "shim.sock", "stream.sock"
-_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 
 
 class Server:
@@ -45,14 +44,15 @@ class Server:
         "reactor",
     )
 
-    def __init__(self, id: str, bundle: str) -> None:
+    def __init__(self, id: str, bundle: str, tasks: Tasks) -> None:
         """Raises OSError where the bundle cannot hold the sockets."""
         self.id = id
         self.bundle = bundle
         self.reactor = Reactor()
         self._directory_fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._attachments = Attachments(self.reactor)
-        self._tasks = Tasks(self)
+        self._tasks = tasks
+        tasks.serve(self)
         self._connections: set[Connection] = set()
         self._lifetime: Timer | None = self.reactor.call_later(CREATE_SECONDS, self.end)
         self._listeners = (
@@ -94,6 +94,11 @@ class Server:
         remove(PID_FILE, self._directory_fd)
         self.reactor.stop()
 
+    def close(self) -> None:
+        """Give back the last descriptors, after the end; a process that leaves need not."""
+        self.reactor.close()
+        os.close(self._directory_fd)
+
     def reap(self) -> None:
         """Collect every child that ended, adopted ones included."""
         while True:
@@ -124,18 +129,15 @@ class Server:
         os.close(fd)
 
 
-def main(id: str, bundle: str, first: socket.socket, ready: Callable[[], None]) -> None:
+def main(id: str, bundle: str, first: socket.socket, tasks: Tasks, ready: Callable[[], None]) -> None:
     """Be the shim of container `id` until it is over. `first` is the connection of whoever asked for it; `ready` is
     called once it listens.
 
-    Raises OSError where the bundle is of no use.
+    `tasks` is the zygote's, made before the fork. SIGCHLD has a handler. Raises OSError where the bundle is of no use.
     """
     gc.enable()  # what the zygote froze is not looked at
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    server = Server(id, bundle)
+    server = Server(id, bundle, tasks)
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.signal(signal.SIGCHLD, _noted)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def children(events: int) -> None:
@@ -146,7 +148,3 @@ def main(id: str, bundle: str, first: socket.socket, ready: Callable[[], None]) 
     server.accept(first)
     ready()
     server.reactor.run()
-
-
-def _noted(number: int, frame: object) -> None:
-    """SIGCHLD: the wakeup descriptor has told already."""

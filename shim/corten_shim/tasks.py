@@ -35,12 +35,15 @@ _LATER = {
 
 
 class Tasks:
-    """The handlers, each `(call, payload)`; `handlers` is the table a connection looks them up in."""
+    """The handlers, each `(call, payload)`; `handlers` is the table a connection looks them up in.
+
+    Made in the zygote, once for all shims.
+    """
 
     __slots__ = ("_container", "_server", "handlers")
+    _server: Server
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self) -> None:
         self._container: Container | None = None
         task: dict[str, Handler] = {
             "State": self._state,
@@ -63,6 +66,10 @@ class Tasks:
         own: dict[str, Handler] = {"Attach": self._attach, "Describe": self._describe, "ReopenLog": self._reopen_log}
         self.handlers = {(service, name): handler for service in ttrpc.TASK_SERVICES for name, handler in task.items()}
         self.handlers.update({(ttrpc.SHIM_SERVICE, name): handler for name, handler in own.items()})
+
+    def serve(self, server: Server) -> None:
+        """Work for `server`; before any handler is called."""
+        self._server = server
 
     @property
     def container(self) -> Container | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import time
@@ -368,14 +367,14 @@ async def test_garbage_closes_its_own_connection_only(boxes: Boxes, name: str, g
 
 async def test_a_malformed_request_is_an_answer_and_not_the_zygotes_death(boxes: Boxes) -> None:
     zygote = boxes.zygote.pid
-    with pytest.raises(errors.Unavailable, match="not a directory"):
+    with pytest.raises(errors.Unavailable, match="nonesuch"):
         await boxes.zygote.spawn("a", boxes.directory / "nonesuch")
-    for request in (b"{", b"[]", b'{"op":"dance"}', b'{"op":"spawn","id":7,"bundle":"/"}', b"\xff\xfe", b"[" * 50_000):
+    for request in (b"{", b"dance", b"spawn", b"spawn\0a\0", b"spawn\0\0/", b"spawn\0a\0/", b"\xff\xfe", b"[" * 50_000):
         control = boxes.zygote._control
         assert control is not None
         await asyncio.get_running_loop().sock_sendall(control, request)
-        answer = json.loads(await asyncio.get_running_loop().sock_recv(control, 65536))
-        assert "error" in answer
+        answer = await asyncio.get_running_loop().sock_recv(control, 65536)
+        assert answer.split(b"\0")[1] == b"error"
     box = await boxes.run("true")
     assert await box.wait() == 0
     assert boxes.zygote.pid == zygote

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import socket
 import sys
@@ -28,8 +27,8 @@ SPAWN_SECONDS = 10.0
 MFD_EXEC = 0x10
 F_SEAL_EXEC = 0x20
 _BOOTSTRAP = (
-    "import sys; sys.path[:] = sys.argv[4:]; from corten_shim.zygote import main; "
-    "main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+    "import sys; sys.path[:] = sys.argv[5:]; from corten_shim.zygote import main; "
+    "main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])"
 )
 
 
@@ -55,7 +54,7 @@ class Zygote:
     async def spawn(self, container_id: str, bundle: Path) -> Shim:
         """A new shim for `container_id`; a lost zygote is replaced first. Raises Unavailable."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = json.dumps({"op": "spawn", "id": container_id, "bundle": str(bundle)}).encode()
+        request = f"spawn\0{container_id}\0{bundle}".encode()
         try:
             with theirs:
                 async with self._lock:
@@ -66,11 +65,11 @@ class Zygote:
         except BaseException:
             ours.close()
             raise
-        if answer is None or "pid" not in answer:
+        if answer is None or answer[0] != "pid":
             ours.close()
-            detail = str(answer["error"]) if answer is not None else "the zygote dies when it is asked"
+            detail = answer[1] if answer is not None else "the zygote dies when it is asked"
             raise Unavailable("shim", container_id, detail)
-        return await Shim.adopt(ours, container_id=container_id, bundle=bundle, pid=int(str(answer["pid"])))
+        return await Shim.adopt(ours, container_id=container_id, bundle=bundle, pid=int(answer[1]))
 
     async def close(self) -> None:
         """End the zygote; shims live on. Cgroups that hold nobody any more are removed."""
@@ -84,7 +83,7 @@ class Zygote:
         ours.setblocking(False)
         interpreter = _base_executable()
         sealed = await asyncio.to_thread(sealed_copy, interpreter)
-        arguments = [str(theirs.fileno()), self._cgroup_parent, str(sealed), *paths]
+        arguments = [str(theirs.fileno()), self._cgroup_parent, str(sealed), str(self._state), *paths]
         try:
             self._process = await programs.start(
                 [interpreter, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
@@ -105,8 +104,8 @@ class Zygote:
             await self._stop()
             raise Unavailable("zygote", interpreter, detail)
 
-    async def _ask(self, container_id: str, request: bytes, fd: int) -> dict[str, object] | None:
-        """The answer to one request; None where the zygote is gone."""
+    async def _ask(self, container_id: str, request: bytes, fd: int) -> tuple[str, str] | None:
+        """("pid", number) or ("error", sentence) for one request; None where the zygote is gone."""
         if self._process is None or self._process.returncode is not None:
             await self._stop()
             await self._start()
@@ -118,21 +117,20 @@ class Zygote:
         except OSError as error:
             raise Internal("zygote", str(self.pid), f"cannot be asked: {error.strerror}") from error
         while (answer := await self._receive(SPAWN_SECONDS)) is not None:
-            if answer.get("id") in (container_id, ""):  # not that of an earlier request whose caller gave up
-                return answer
+            about, _, told = answer.partition("\0")
+            if about in (container_id, ""):  # not that of an earlier request whose caller gave up
+                kind, _, text = told.partition("\0")
+                return kind, text
         return None
 
-    async def _receive(self, seconds: float) -> dict[str, object] | None:
+    async def _receive(self, seconds: float) -> str | None:
         assert self._control is not None
         try:
             async with asyncio.timeout(seconds):
                 data = await asyncio.get_running_loop().sock_recv(self._control, 64 << 10)
         except (ConnectionResetError, TimeoutError):
             return None
-        if not data:
-            return None
-        answer: dict[str, object] = json.loads(data)
-        return answer
+        return data.decode("utf-8", "replace") or None
 
     async def _last_words(self) -> str:
         assert self._process is not None

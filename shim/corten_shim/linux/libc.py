@@ -111,6 +111,7 @@ _unshare = prototype("unshare", ctypes.c_int)
 _setns = prototype("setns", ctypes.c_int, ctypes.c_int)
 _prctl = prototype("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _syncfs = prototype("syncfs", ctypes.c_int)
+_plain_prctl = _libc["prctl"]  # an object of its own, with no prototype
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
 
@@ -145,6 +146,14 @@ def setns(fd: int, flags: int) -> None:
 def prctl(option: int, first: int = 0, second: int = 0, third: int = 0, fourth: int = 0) -> int:
     """prctl(2) with numbers."""
     return check(_prctl(option, first, second, third, fourth), "prctl")
+
+
+def become_subreaper() -> None:
+    """Adopt the orphans among one's descendants (prctl(2), PR_SET_CHILD_SUBREAPER).
+
+    Not through `prctl`: each shim does this, and what the conversion of arguments writes to would be its own memory.
+    """
+    check(_plain_prctl(36, 1, 0, 0, 0), "prctl")
 
 
 def set_process_name(name: str) -> None:
