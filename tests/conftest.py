@@ -18,10 +18,24 @@ from tests.support.registry import Registry
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
+# What depends on the kernel runs in the virtual machine too (`tests/run --vm`), beside what is marked `vm` itself.
+IN_VM = (
+    "tests/linux/test_unpack.py",
+    "tests/linux/test_confinement.py",
+    "tests/contract/test_snapshotters.py",
+    "tests/integration/test_shim.py",
+    "tests/integration/test_tasks.py",
+    "tests/integration/test_containers.py",
+    "tests/integration/test_recovery.py",
+)
 NEEDS_ROOT = "needs root: it makes namespaces, mounts and cgroups; run tests/run as root"
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(IN_VM) and "[copying" not in item.nodeid:
+            item.add_marker(pytest.mark.vm)
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root") or "daemon" in getattr(item, "fixturenames", ()):

@@ -20,7 +20,10 @@ from tests.support import images
 from tests.support.paths import CHECKOUT, cache, cached
 from tests.support.programs import run
 
-PROGRAMS = ("bash", "tar", "umoci", "skopeo", "docker-registry", "zstd", "xz", "apparmor_parser")
+PROGRAMS = (
+    "bash", "tar", "umoci", "skopeo", "docker-registry", "zstd", "xz", "apparmor_parser",
+    "cp", "du", "findmnt", "getfattr", "ls", "mount", "nsenter", "pgrep", "ps", "setfattr", "stat", "umount", "unshare",
+)  # fmt: skip
 LIBRARIES = ("libseccomp.so.2", "libgcc_s.so.1", "libnss_files.so.2")
 GUEST_CACHE = "/var/cache/tests"
 _EDITION = 5
