@@ -317,7 +317,7 @@ class SocketExchange(Generic[M]):
         stream = self._stream
         said = dict(stream.trailers or ())
         if "grpc-status" in said:
-            code = int(said["grpc-status"])
+            code = int(said["grpc-status"]) if said["grpc-status"].isdigit() else 2
             if code == 0:
                 return
             detail = said.get(status.DETAIL_KEY)
