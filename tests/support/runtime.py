@@ -66,11 +66,17 @@ class Runtime:
         *argv: str,
         layer: Path | None = None,
         change: Callable[[Spec], None] | None = None,
+        prepare: Callable[[dict[str, Any]], None] | None = None,
         exec: Spec | None = None,
     ) -> Outcome:
-        """Run `argv` to its end; with `exec`, run that process beside it instead of waiting for it."""
+        """Run `argv` to its end; with `exec`, run that process beside it instead of waiting for it.
+
+        `change` may change the spec, `prepare` the rest of the job (see `job`).
+        """
         job, output = self.job(argv, layer=layer, change=change)
         job["exec"] = exec
+        if prepare is not None:
+            prepare(job)
         done = subprocess.run(
             child_command(), input=json.dumps(job), capture_output=True, text=True, timeout=40 * PATIENCE, check=False
         )
@@ -109,7 +115,9 @@ class Runtime:
             "output": str(own / "output"),
             "seccomp_cache": str(self.directory / "seccomp"),
             "exec": None,
-            "hold": False,
+            "hold": False,  # wait before the exec, until killed
+            "window": None,  # columns and rows: with a terminal
+            "old_overlay": False,  # as on a kernel without lowerdir+
         }
         return job, own / "output"
 

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from corten_shim import init
+from corten_shim import init, rootfs
 from corten_shim.cgroups import Cgroup, open_cgroup
 from corten_shim.linux import process
 from corten_shim.linux.errors import RuntimeFault
@@ -23,6 +23,8 @@ def main() -> None:
     said: dict[str, Any] = {"fault": None, "exit": None, "exec": None, "warnings": []}
     cgroup = open_cgroup(job["cgroup"])
     root = -1
+    if job["old_overlay"]:
+        (rootfs._overlay.__kwdefaults__ or {})["force_old"] = True
     try:
         root = init.prepare_root([init.Mount(*job["root"])], spec=job["spec"])
         cgroup.create(job["spec"]["linux"].get("resources") or {})
@@ -44,6 +46,8 @@ def main() -> None:
 def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -> None:
     with open(job["output"], "ab") as output:
         stdio = init.Stdio(output.fileno(), output.fileno(), output.fileno())
+        if job["window"]:
+            stdio = init.Stdio.terminal(*job["window"])
         spawned = init.create_container(
             job["spec"],
             bundle=job["bundle"],
@@ -63,9 +67,23 @@ def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -
                 said["exec"] = _exec(job, root, cgroup, spawned, stdio)
                 spawned.abandon()
                 return
+            if spawned.terminal >= 0:
+                output.write(_everything(spawned.terminal))
+                os.close(spawned.terminal)
             said["exit"] = os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1])
         finally:
             os.close(spawned.pidfd)
+
+
+def _everything(terminal: int) -> bytes:
+    """What is written to the terminal until nobody has it open any more."""
+    said = b""
+    try:
+        while data := os.read(terminal, 4096):
+            said += data
+    except OSError:
+        return said
+    return said
 
 
 def _exec(job: dict[str, Any], root: int, cgroup: Cgroup, spawned: init.Spawned, stdio: init.Stdio) -> int:
