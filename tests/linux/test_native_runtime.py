@@ -258,12 +258,10 @@ def test_sixty_layers_are_stacked_with_and_without_the_new_mount_options(runtime
 
 def test_a_terminal_is_of_the_containers_own_devpts(runtime: Runtime) -> None:
     def wish(job: dict[str, Any]) -> None:
+        job["window"] = [100, 30]
+
     shown = "tty; stty size; stat -c '%u %F' $(tty); test -c /dev/console && echo console"
     script = f"{shown}; cut -d' ' -f7 /proc/self/stat"
-
-    script = (
-        "tty; stty size; stat -c '%u %F' $(tty); test -c /dev/console && echo console; cut -d' ' -f7 /proc/self/stat"
-    )
     outcome = runtime.run("sh", "-c", script, change=as_user("alice"), prepare=wish)
     lines = outcome.output.split()
     assert lines[:3] == ["/dev/pts/0", "30", "100"]
