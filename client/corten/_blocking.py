@@ -21,7 +21,7 @@ from corten_api import status
 from corten_api.errors import CortenError, DeadlineExceeded, Unavailable
 
 from corten import _http2
-from corten._calls import NAMESPACE_KEY, Options
+from corten._calls import NAMESPACE_KEY, Options, Parser
 
 M = TypeVar("M")
 
@@ -170,7 +170,7 @@ class SocketTransport:
         self._wire: _Wire | None = None
         self._opening = threading.Lock()
 
-    async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
+    async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
         exchange = self._open(path, reply, options=options)
         try:
             exchange.begin(request.SerializeToString(), end=True)
@@ -183,7 +183,7 @@ class SocketTransport:
             raise
         return answer
 
-    async def open(self, path: str, reply: type[M], *, options: Options) -> SocketExchange[M]:
+    async def open(self, path: str, reply: Parser[M], *, options: Options) -> SocketExchange[M]:
         exchange = self._open(path, reply, options=options)
         wire = exchange.wire
         if not wire.kept:
@@ -197,7 +197,7 @@ class SocketTransport:
         if wire is not None:
             wire.close()
 
-    def _open(self, path: str, reply: type[M], *, options: Options) -> SocketExchange[M]:
+    def _open(self, path: str, reply: Parser[M], *, options: Options) -> SocketExchange[M]:
         timeout = options.timeout
         headers = [
             *((":method", b"POST"), (":scheme", b"http"), (":path", path.encode()), (":authority", b"localhost")),
@@ -234,7 +234,7 @@ class SocketExchange(Generic[M]):
         self,
         wire: _Wire,
         stream: _http2.Stream,
-        reply: type[M],
+        reply: Parser[M],
         *,
         path: str,
         deadline: float | None,
@@ -242,7 +242,7 @@ class SocketExchange(Generic[M]):
     ) -> None:
         self.wire = wire
         self._stream = stream
-        self._parse = reply.FromString  # type: ignore[attr-defined]
+        self._parse = reply.FromString
         self._path = path
         self._deadline = deadline
         self._timeout = timeout

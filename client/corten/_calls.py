@@ -12,6 +12,13 @@ M = TypeVar("M")
 C = TypeVar("C", covariant=True)
 
 
+class Parser(Protocol[C]):
+    """What answers are read by: the class of a protobuf message is one."""
+
+    def FromString(self, data: Any, /) -> C:
+        """One whole message."""
+
+
 class Exchange(Protocol[C]):
     """One call that streams in at least one direction."""
 
@@ -31,10 +38,10 @@ class Exchange(Protocol[C]):
 class Transport(Protocol):
     """Calls of one engine."""
 
-    async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
+    async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
         """One request, one answer. Raises CortenError."""
 
-    async def open(self, path: str, reply: type[M], *, options: Options) -> Exchange[M]:
+    async def open(self, path: str, reply: Parser[M], *, options: Options) -> Exchange[M]:
         """A call that streams; the requests are sent on it."""
 
     async def close(self) -> None:
@@ -63,23 +70,23 @@ class Calls:
         self.namespace = namespace
         self.timeout = timeout
 
-    async def unary(self, path: str, request: Any, reply: type[M], *, extra: float = 0.0) -> M:
+    async def unary(self, path: str, request: Any, reply: Parser[M], *, extra: float = 0.0) -> M:
         """With the client's deadline, `extra` seconds later where the engine was told to take its time."""
         timeout = None if self.timeout is None else self.timeout + extra
         options = Options(namespace=self.namespace, timeout=timeout)
         return await self.transport.unary(f"/corten.v1.{path}", request, reply, options=options)
 
-    async def patient(self, path: str, request: Any, reply: type[M], *, timeout: float | None) -> M:
+    async def patient(self, path: str, request: Any, reply: Parser[M], *, timeout: float | None) -> M:
         """For what takes as long as it takes: only the caller's own deadline."""
         options = Options(namespace=self.namespace, timeout=timeout)
         return await self.transport.unary(f"/corten.v1.{path}", request, reply, options=options)
 
-    async def open(self, path: str, reply: type[M], *, timeout: float | None = None) -> Exchange[M]:
+    async def open(self, path: str, reply: Parser[M], *, timeout: float | None = None) -> Exchange[M]:
         """A call that streams."""
         options = Options(namespace=self.namespace, timeout=timeout)
         return await self.transport.open(f"/corten.v1.{path}", reply, options=options)
 
-    async def stream(self, path: str, request: Any, reply: type[M], *, timeout: float | None = None) -> Exchange[M]:
+    async def stream(self, path: str, request: Any, reply: Parser[M], *, timeout: float | None = None) -> Exchange[M]:
         """A call with one request and many answers."""
         exchange = await self.open(path, reply, timeout=timeout)
         try:

@@ -10,7 +10,7 @@ import os
 from corten_api import status
 from corten_api.errors import CortenError, InvalidArgument, Unavailable
 
-from corten._calls import NAMESPACE_KEY, Options, Transport
+from corten._calls import NAMESPACE_KEY, Options, Parser, Transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class _AioTransport:
             self._channel = aio.insecure_channel(target, options=_OPTIONS)
         return self._channel
 
-    async def unary(self, path: str, request: Any, reply: type[M], *, options: Options) -> M:
+    async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
         from grpc import aio
 
-        parse = reply.FromString  # type: ignore[attr-defined]
+        parse = reply.FromString
         call = self._opened().unary_unary(path, request_serializer=_serialised, response_deserializer=parse)
         try:
             answer: M = await call(request, timeout=options.timeout, metadata=_metadata(options))
@@ -85,8 +85,8 @@ class _AioTransport:
             raise self.error(error.code(), error.details(), error.trailing_metadata()) from error
         return answer
 
-    async def open(self, path: str, reply: type[M], *, options: Options) -> _AioExchange:
-        parse = reply.FromString  # type: ignore[attr-defined]
+    async def open(self, path: str, reply: Parser[M], *, options: Options) -> _AioExchange:
+        parse = reply.FromString
         call = self._opened().stream_stream(path, request_serializer=_serialised, response_deserializer=parse)
         return _AioExchange(self, call(timeout=options.timeout, metadata=_metadata(options)))
 

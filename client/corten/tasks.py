@@ -154,7 +154,7 @@ class AsyncTasks:
         )
         if size is not None:
             opening.size.CopyFrom(tasks_pb2.TerminalSize(width=size[0], height=size[1]))
-        exchange = await self._calls.open("Tasks/Attach", tasks_pb2.AttachResponse, timeout=timeout)
+        exchange = await self._calls.open("Tasks/Attach", streams.Reply, timeout=timeout)
         return await streams.attached(exchange, opening)
 
     async def resize(self, container: str, *, width: int, height: int, exec_id: str = "") -> None:

@@ -20,7 +20,8 @@ from corten.containers import (
     container_value,
 )
 from corten.images import Platform
-from corten_api.v1 import containers_pb2
+from corten.streams import Output, Reply
+from corten_api.v1 import containers_pb2, tasks_pb2
 
 from tests.unit.client.fake_engine import FakeEngine
 
@@ -137,3 +138,30 @@ def test_the_blocking_client_imports_neither_grpc_nor_an_event_loop(engine: Fake
     )
     done = subprocess.run([sys.executable, "-c", program, engine.address], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 1 << 20])
+def test_output_is_read_by_hand_as_protobuf_reads_it(size: int) -> None:
+    data = (bytes(range(256)) * (size // 256 + 1))[:size]
+    out, err = tasks_pb2.AttachResponse(stdout=data), tasks_pb2.AttachResponse(stderr=data)
+    assert Reply.FromString(memoryview(out.SerializeToString())) == Output(stream="stdout", data=data)
+    assert Reply.FromString(err.SerializeToString()) == Output(stream="stderr", data=data)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        tasks_pb2.AttachResponse(),
+        tasks_pb2.AttachResponse(attached=tasks_pb2.AttachResponse.Attached(terminal=True)),
+        tasks_pb2.AttachResponse(exited=tasks_pb2.ExitStatus(exit_code=3)),
+    ],
+)
+def test_what_is_not_output_is_read_by_protobuf(message: tasks_pb2.AttachResponse) -> None:
+    assert Reply.FromString(message.SerializeToString()) == message
+
+
+def test_output_with_fields_of_the_future_is_read_by_protobuf() -> None:
+    message = tasks_pb2.AttachResponse(stdout=b"x").SerializeToString() + b"\x7a\x01y"
+    read = Reply.FromString(message)
+    assert isinstance(read, tasks_pb2.AttachResponse)
+    assert read.stdout == b"x"
