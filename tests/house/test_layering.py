@@ -44,7 +44,7 @@ DOORS = {
     "aiohttp": ("cortend.registry", "cortend.docker", "tests"),
     "sqlite3": ("cortend.db", "tests"),
     "ctypes": ("corten_shim.linux", "tests"),
-    "click": ("corten.cli",),
+    "click": ("corten.cli", "tests"),
     "rich": ("corten.cli",),
     "isal": ("cortend.layers", "cortend.images", "tests"),
     "zstandard": ("cortend.layers", "cortend.images", "tests"),

@@ -22,7 +22,7 @@ def boot(kernel: Kernel, *, root: Path, checkout: Path, seconds: float) -> tuple
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY,
         "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none",
         "-kernel", str(kernel.image), "-initrd", str(kernel.initramfs),
-        "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on tsc=reliable",
+        "-append", "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off random.trust_cpu=on tsc=reliable",
         "-drive", f"file={root},format=raw,if=virtio,snapshot=on,cache=unsafe",
         "-drive", f"file={checkout},format=raw,if=virtio,readonly=on",
     ]  # fmt: skip
