@@ -6,8 +6,10 @@ libseccomp never weighs on a shim; the cache is a directory that only root can w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import struct
 
 from corten_shim.linux.errors import INTERNAL, INVALID_ARGUMENT, RuntimeFault, from_oserror
 
@@ -15,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 MAX_PROGRAM = 4096 * 8  # BPF_MAXINSNS
 _ERRNO_MASK = 0xFFFF
 
@@ -49,6 +51,13 @@ ARCHITECTURES = {
     "SCMP_ARCH_S390X": 0x80000016,
     "SCMP_ARCH_RISCV64": 0xC00000F3,
 }
+# AUDIT_ARCH_* of linux/audit.h, which are libseccomp's numbers too.
+_NATIVE = {
+    "x86_64": ARCHITECTURES["SCMP_ARCH_X86_64"],
+    "aarch64": ARCHITECTURES["SCMP_ARCH_AARCH64"],
+    "riscv64": ARCHITECTURES["SCMP_ARCH_RISCV64"],
+}
+_X32_BIT = 0x40000000
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
@@ -165,11 +174,33 @@ def compile_to(section: dict[str, Any], fd: int) -> None:
                 number = library.number(name)
                 for comparisons in sets if number is not None else ():
                     library.add_rule(handle, action, number or 0, comparisons)
+        if default & ~_ERRNO_MASK == ACTIONS["SCMP_ACT_ERRNO"]:
+            os.write(fd, unknown_calls(os.uname().machine, library.newest()))
         library.export(handle, fd)
     except OSError as error:
         raise from_oserror("seccomp", str(error.filename or ""), error) from error
     finally:
         library.release(handle)
+
+
+def unknown_calls(machine: str, newest: int) -> bytes:
+    """Instructions to go before a filter: calls above `newest`, which no profile could name, fail with ENOSYS.
+
+    A C library that tries a new call first falls back on ENOSYS only; EPERM it would hand on (a chmod that fails on a
+    new kernel). To a filter that cannot name a call, it does not exist.
+    """
+    native = _NATIVE.get(machine)
+    if native is None:
+        return b""
+    program = (
+        (0x20, 0, 0, 4),  # A = arch
+        (0x15, 0, 4, native),  # another one: leave it to the filter
+        (0x20, 0, 0, 0),  # A = number of the call
+        (0x25, 0, 2, newest),
+        (0x35, 1, 0, _X32_BIT),
+        (0x06, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS),
+    )
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def _known(table: dict[str, int], name: object, kind: str) -> int:

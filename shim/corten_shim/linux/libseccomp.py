@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ALREADY_THERE = 17  # EEXIST, from seccomp_arch_add
 BINARY_TREE = 2
+_NATIVE = 0  # SCMP_ARCH_NATIVE
+_NUMBERS = 1024  # no kernel is near it
 
 
 class Comparison(ctypes.Structure):
@@ -41,6 +43,9 @@ class Library:
         self._architecture_add.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
         self._resolve = library.seccomp_syscall_resolve_name
         self._resolve.argtypes = (ctypes.c_char_p,)
+        self._name = library.seccomp_syscall_resolve_num_arch
+        self._name.argtypes = (ctypes.c_uint32, ctypes.c_int)
+        self._name.restype = ctypes.c_char_p
         self._attribute = library.seccomp_attr_set
         self._attribute.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
         self._rule_add = library.seccomp_rule_add_array
@@ -66,6 +71,10 @@ class Library:
         """The number of a system call (negative for one of another architecture), None for an unknown name."""
         number = int(self._resolve(os.fsencode(name)))
         return None if number == self._UNKNOWN_CALL else number
+
+    def newest(self) -> int:
+        """The highest number of a system call that the library has a name for, on the native architecture."""
+        return max(number for number in range(_NUMBERS) if self._name(_NATIVE, number))
 
     def add_rule(self, handle: Any, action: int, number: int, comparisons: list[tuple[int, int, int, int]]) -> None:
         array = (Comparison * len(comparisons))(*(Comparison(*values) for values in comparisons))

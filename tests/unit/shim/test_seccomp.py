@@ -15,6 +15,7 @@ from cortend.oci import seccomp_profile
 X86_64, I386 = 0xC000003E, 0x40000003
 ALLOW, ERRNO, KILL, LOG = 0x7FFF0000, 0x00050000, 0x00000000, 0x7FFC0000
 NUMBERS = {"read": 0, "getpid": 39, "personality": 135, "clone": 56, "unshare": 272, "clone3": 435, "mount": 165}
+NUMBERS["a call of the future"] = 1000
 
 
 def run_filter(program: bytes, name: str, *arguments: int, architecture: int = X86_64) -> int:
@@ -103,6 +104,14 @@ def test_other_architectures_of_the_machine_have_their_own_numbers() -> None:
 def test_calls_that_the_library_does_not_know_are_left_out() -> None:
     program = compiled(section(allow("read", "call_of_the_future")))
     assert run_filter(program, "read") == ALLOW
+
+
+def test_calls_too_new_to_be_named_do_not_exist() -> None:
+    program = compiled(section(allow("read"), defaultErrnoRet=errno.EPERM))
+    assert run_filter(program, "a call of the future") == ERRNO | errno.ENOSYS
+    assert run_filter(program, "clone3") == ERRNO | errno.EPERM
+    logged = compiled({**section(allow("read")), "defaultAction": "SCMP_ACT_LOG"})
+    assert run_filter(logged, "a call of the future") == LOG
 
 
 def test_the_default_profile_compiles_and_keeps_namespaces_closed() -> None:
