@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CREATE_SECONDS = 10.0
 START_SECONDS = 60.0
 SHUTDOWN_SECONDS = 10.0
+ORPHAN_SECONDS = 30.0
 PID_FILE, TASK_SOCKET, STREAM_SOCKET = "shim.pid", "shim.sock", "stream.sock"
 
 
@@ -38,6 +39,7 @@ class Server:
         "_directory_fd",
         "_lifetime",
         "_listeners",
+        "_over",
         "_tasks",
         "bundle",
         "id",
@@ -53,6 +55,7 @@ class Server:
         self._attachments = Attachments(self.reactor)
         self._tasks = tasks
         tasks.serve(self)
+        self._over = False
         self._connections: set[Connection] = set()
         self._lifetime: Timer | None = self.reactor.call_later(CREATE_SECONDS, self.end)
         self._listeners = (
@@ -83,6 +86,9 @@ class Server:
 
     def end(self) -> None:
         """Clean up and leave; a container that is still there is killed, with its record written."""
+        if self._over:
+            return
+        self._over = True
         container = self._tasks.container
         if container is not None:
             try:
@@ -96,6 +102,8 @@ class Server:
 
     def close(self) -> None:
         """Give back the last descriptors, after the end; a process that leaves need not."""
+        for connection in tuple(self._connections):
+            connection.close()
         self.reactor.close()
         os.close(self._directory_fd)
 
@@ -121,6 +129,18 @@ class Server:
         self._attachments.connection_closed(connection)
         if self._tasks.container is None and not self._connections:
             self.end()  # whoever wanted this shim is gone, and there is nothing to keep
+        elif not self._connections:
+            self.reactor.call_later(ORPHAN_SECONDS, self._look_for_bundle)
+
+    def _look_for_bundle(self) -> None:
+        """Nobody can come any more once the bundle is gone: then an ended container is not kept."""
+        container = self._tasks.container
+        if self._connections or container is None:
+            return
+        if container.init.exit is not None and os.fstat(self._directory_fd).st_nlink == 0:
+            self.end()
+        else:
+            self.reactor.call_later(ORPHAN_SECONDS, self._look_for_bundle)
 
     def _complain(self, error: BaseException) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
