@@ -1,0 +1,335 @@
+"""The `corten` command against a real engine: streams, exit codes, signals, terminals, lists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.running import eventually
+from tests.support.terminal import Terminal
+
+pytestmark = pytest.mark.root
+
+CTRL_P_Q = b"\x10\x11"
+
+
+@pytest.fixture
+def box(daemon: Daemon, busybox: str) -> Daemon:
+    """An engine that has busybox."""
+    assert busybox.endswith("/busybox:latest")
+    return daemon
+
+
+def started(box: Daemon, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        box.command(*words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=box.environment()
+    )
+
+
+@pytest.fixture
+def sleeper(box: Daemon) -> Iterator[str]:
+    box.corten("run", "-d", "--name", "sleeper", "busybox", "sleep", "600")
+    yield "sleeper"
+    box.corten("rm", "-f", "sleeper")
+
+
+# exit codes and streams
+
+
+def test_run_shows_both_streams_and_ends_with_the_command_s_exit_code(box: Daemon) -> None:
+    done = box.cli("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 7)
+    assert box.corten("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["busybox", "/nowhere"], 127, "/nowhere"),
+        (["busybox", "/etc/passwd"], 126, "/etc/passwd"),
+        (["-m", "1", "busybox", "true"], 125, "6291456"),
+        (["-m", "lots", "busybox", "true"], 125, "lots"),
+        (["--network", "bridge", "busybox", "true"], 125, "bridge"),
+        (["--pull", "never", "not-here", "true"], 125, "not-here"),
+        (["-v", "/tmp:relative", "busybox", "true"], 125, "relative"),
+        (["--mount", "type=bind,source=/not-there,target=/x", "busybox", "true"], 125, "/not-there"),
+        (["-u", "nobody-knows", "busybox", "true"], 125, "nobody-knows"),
+        (["--frobnicate", "busybox"], 125, "--frobnicate"),
+    ],
+)
+def test_a_run_that_cannot_be_says_why_and_leaves_nothing(box: Daemon, words: list[str], code: int, said: str) -> None:
+    done = box.cli("run", "--rm", *words)
+    assert done.returncode == code
+    first = done.stderr.decode().splitlines()[0]
+    assert first.startswith("corten: ")
+    assert said in first
+    assert box.corten("ps", "-aq") == ""
+
+
+def test_stdin_reaches_the_command_and_its_end_too(box: Daemon) -> None:
+    data = os.urandom(5_000_000)
+    done = box.cli("run", "-i", "--rm", "busybox", "sha256sum", stdin=data)
+    assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
+def test_a_command_that_ends_before_its_stdin_does_is_not_waited_for(box: Daemon) -> None:
+    read, write = os.pipe()
+    with started(box, "run", "-i", "--rm", "busybox", "sh", "-c", "exit 5", stdin=read) as process:
+        assert process.wait(30) == 5
+    os.close(read)
+    os.close(write)
+
+
+def test_nothing_is_lost_when_the_reader_stalls(box: Daemon) -> None:
+    size = 100 << 20
+    with started(box, "run", "--rm", "busybox", "head", "-c", str(size), "/dev/zero") as process:
+        assert process.stdout is not None
+        got = len(process.stdout.read(1000))
+        time.sleep(2)
+        while piece := process.stdout.read(1 << 20):
+            got += len(piece)
+        assert (got, process.wait(30)) == (size, 0)
+
+
+def test_a_reader_that_leaves_ends_the_run(box: Daemon) -> None:
+    with started(box, "run", "--rm", "busybox", "yes") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(30) == 141
+    assert eventually(lambda: box.corten("ps", "-aq") == "")
+
+
+def test_detached_prints_the_id_and_goes_on(box: Daemon) -> None:
+    container = box.corten("run", "-d", "busybox", "sh", "-c", "echo hello; sleep 600")
+    assert len(container) == 64
+    assert box.corten("ps", "-q", "--no-trunc") == container
+    assert eventually(lambda: box.corten("logs", container) == "hello")
+    assert box.corten("stop", "-t", "0", container) == container
+    assert box.corten("wait", container) == "137"
+    assert "Exited (137)" in box.corten("ps", "-a", "--format", "{{.Status}}")
+    assert box.corten("rm", container) == container
+
+
+def test_cidfile_and_environment_and_labels(box: Daemon, tmp_path: Path) -> None:
+    variables, note = tmp_path / "env", tmp_path / "id"
+    variables.write_text("# comment\nA=1\nB=two words\nHERE\n")
+    done = box.cli(
+        *("run", "--cidfile", note, "--env-file", variables, "-e", "A=2", "-l", "x=y", "busybox"),
+        *("sh", "-c", "echo $A $B $HERE"),
+        env={"HERE": "here"},
+    )
+    assert done.stdout == b"2 two words here\n"
+    container = note.read_text()
+    assert box.corten("inspect", "-f", '{{index .Config.Labels "x"}} {{.State.ExitCode}}', container) == "y 0"
+    again = box.cli("run", "--cidfile", note, "busybox", "true")
+    assert again.returncode == 125
+    assert str(note) in again.stderr.decode()
+
+
+def test_mounts_and_working_directory_and_user(box: Daemon, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("content")
+    options = ["-v", f"{tmp_path}:/in:ro", "--mount", "type=tmpfs,target=/scratch,tmpfs-size=1m", "-w", "/in"]
+    script = "cat file; touch /in/x 2>/dev/null || echo ' ro'; id -u; pwd; df -m /scratch | tail -1 | awk '{print $2}'"
+    assert box.corten("run", "--rm", *options, "-u", "alice", "busybox", "sh", "-c", script).split() == [
+        *("content", "ro", "1000", "/in", "1"),
+    ]
+
+
+# exec, start, attach
+
+
+def test_exec_runs_beside_with_its_own_exit_code(box: Daemon, sleeper: str) -> None:
+    done = box.cli(
+        "exec", "-i", "-e", "X=5", "-w", "/tmp", sleeper, "sh", "-c", "cat; echo $X $PWD; exit 4", stdin=b"in "
+    )
+    assert (done.stdout, done.returncode) == (b"- 5 /tmp\n", 4)
+    assert box.cli("exec", sleeper, "/nowhere").returncode == 127
+    assert box.cli("exec", sleeper, "/etc/passwd").returncode == 126
+    assert box.cli("exec", "not-there", "true").returncode == 125
+
+
+def test_start_attached_shows_the_output_and_gives_the_exit_code(box: Daemon) -> None:
+    container = box.corten("create", "-i", "busybox", "sh", "-c", "read line; echo got $line; exit 3")
+    done = box.cli("start", "-ai", container, stdin=b"this\n")
+    assert (done.stdout, done.returncode) == (b"got this\n", 3)
+
+
+# signals and terminals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_are_forwarded(box: Daemon, number: signal.Signals) -> None:
+    name = number.name.removeprefix("SIG")
+    script = f"trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
+    with started(box, "run", "--rm", "busybox", "sh", "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.stdout.read() == f"{name}\n".encode()
+        assert process.wait(30) == 9
+
+
+def test_ctrl_c_reaches_an_exec_too(box: Daemon, sleeper: str) -> None:
+    with started(box, "exec", sleeper, "sh", "-c", "echo ready; exec sleep 600") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_a_terminal_has_the_users_size_and_follows_it(box: Daemon) -> None:
+    script = "stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.05; done"
+    argv = box.command("run", "-it", "--rm", "busybox", "sh", "-c", script)
+    with Terminal(argv, env=box.environment(), columns=101, rows=33) as terminal:
+        terminal.wait_for(b"33 101\r\nready")
+        terminal.resize(77, 20)
+        terminal.wait_for(b"20 77")
+        assert terminal.wait() == 6
+        assert terminal.settings() == terminal.before
+
+
+def test_ctrl_c_is_a_byte_for_a_terminal(box: Daemon) -> None:
+    argv = box.command("run", "-it", "--rm", "busybox", "sh", "-c", "trap 'echo caught; exit 8' INT; echo ready; cat")
+    with Terminal(argv, env=box.environment()) as terminal:
+        terminal.wait_for(b"ready")
+        time.sleep(0.2)
+        terminal.type(b"\x03")
+        terminal.wait_for(b"caught")
+        assert terminal.wait() == 8
+
+
+@pytest.mark.parametrize(("options", "sequence"), [([], CTRL_P_Q), (["--detach-keys", "ctrl-x,y"], b"\x18y")])
+def test_detach_keys_leave_the_container_running(box: Daemon, options: list[str], sequence: bytes) -> None:
+    argv = box.command("run", "-it", *options, "--name", "left", "busybox", "sh")
+    with Terminal(argv, env=box.environment()) as terminal:
+        terminal.wait_for(b"#")
+        terminal.type(b"echo $((40+2))\n")
+        terminal.wait_for(b"42")
+        for key in sequence:
+            terminal.type(bytes((key,)))
+            time.sleep(0.1)
+        assert terminal.wait() == 0
+        assert terminal.settings() == terminal.before
+    assert box.corten("ps", "--format", "{{.Names}} {{.State}}") == "left running"
+    with Terminal(box.command("attach", "left"), env=box.environment()) as terminal:
+        time.sleep(0.5)
+        terminal.type(b"exit 12\n")
+        assert terminal.wait() == 12
+
+
+def test_a_terminal_without_one_on_stdin_is_refused(box: Daemon) -> None:
+    done = box.cli("run", "-it", "--rm", "busybox", "true")
+    assert done.returncode == 125
+    assert "not a TTY" in done.stderr.decode()
+
+
+# lists and documents
+
+
+def test_ps_shows_filters_and_formats(box: Daemon, sleeper: str) -> None:
+    header, line = box.corten("ps").splitlines()
+    assert header.split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    assert line.split()[1:4] == ["busybox", '"sleep', '600"']
+    assert header.index("NAMES") == line.index(sleeper)
+    assert json.loads(box.corten("ps", "--format", "json"))["Names"] == sleeper
+    assert box.corten("ps", "--format", "table {{.Names}}\\t{{.State}}").splitlines()[0].split() == ["NAMES", "STATE"]
+    assert box.corten("ps", "-q", "--filter", "name=leep", "--filter", "status=running")
+    assert box.corten("ps", "-aq", "--filter", "status=exited") == ""
+    assert box.corten("ps", "-q", "--filter", "ancestor=busybox")
+    wrong = box.cli("ps", "--format", "{{.Nope}}")
+    assert wrong.returncode == 125
+    assert ".Nope" in wrong.stderr.decode()
+
+
+def test_images_are_listed_tagged_and_removed(box: Daemon) -> None:
+    box.corten("tag", "busybox", "example.org/team/tool:v1")
+    listed = box.corten("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    assert {"busybox:latest", "example.org/team/tool:v1"} <= set(listed)
+    assert box.corten("images", "--filter", "reference=example.org/*/*", "-q")
+    assert box.corten("rmi", "example.org/team/tool:v1") == "Untagged: example.org/team/tool:v1"
+    [document] = json.loads(box.corten("inspect", "busybox"))
+    assert document["RepoTags"] == ["busybox:latest"]
+    assert document["Config"]["Cmd"] == ["sh"]
+
+
+def test_inspect_is_one_array_and_says_what_it_did_not_find(box: Daemon, sleeper: str) -> None:
+    done = box.cli("inspect", sleeper, "not-there")
+    [document] = json.loads(done.stdout)
+    assert (document["Name"], document["State"]["Running"], done.returncode) == ("/sleeper", True, 1)
+    assert b"not-there" in done.stderr
+    assert document["RuntimeSpec"]["process"]["args"] == ["sleep", "600"]
+
+
+def test_logs_by_time_tail_and_stream(box: Daemon) -> None:
+    box.corten("run", "--name", "talk", "busybox", "sh", "-c", "for i in 1 2 3 4; do echo $i; done; echo e >&2")
+    done = box.cli("logs", "talk")
+    assert (done.stdout, done.stderr) == (b"1\n2\n3\n4\n", b"e\n")
+    assert box.cli("logs", "-n", "2", "talk").stdout + box.cli("logs", "-n", "2", "talk").stderr == b"4\ne\n"
+    stamped = box.corten("logs", "-t", "talk").splitlines()[0]
+    assert stamped.endswith("Z 1")
+    assert box.corten("logs", "--since", "0s", "talk") == ""
+    assert box.corten("logs", "--until", "10m", "talk") == ""
+
+
+def test_logs_follow_until_the_end(box: Daemon) -> None:
+    box.corten("run", "-d", "--name", "slow", "busybox", "sh", "-c", "echo a; sleep 0.5; echo b")
+    assert box.corten("logs", "-f", "slow") == "a\nb"
+
+
+def test_events_between_two_times(box: Daemon, sleeper: str) -> None:
+    lines = box.corten("events", "--since", "1m", "--until", "0s", "--filter", "container=sleeper").splitlines()
+    assert [line.split()[1] for line in lines] == ["container.created", "task.started"]
+    actions = box.corten(
+        *("events", "--since", "1m", "--until", "0s", "--filter", "container=sleeper"),
+        *("--format", "{{.Action}} {{.Actor.Attributes.name}}"),
+    )
+    assert "created sleeper" in actions
+
+
+def test_the_life_of_a_container_by_commands(box: Daemon, sleeper: str) -> None:
+    assert box.corten("pause", sleeper) == sleeper
+    assert "(Paused)" in box.corten("ps", "--format", "{{.Status}}")
+    assert box.corten("unpause", sleeper) == sleeper
+    box.corten("rename", sleeper, "other")
+    assert box.corten("ps", "--format", "{{.Names}}") == "other"
+    box.corten("rename", "other", sleeper)
+    refused = box.cli("rm", sleeper)
+    assert refused.returncode == 1
+    assert "running" in refused.stderr.decode()
+    assert box.corten("kill", "-s", "KILL", sleeper) == sleeper
+    assert box.corten("wait", sleeper) == "137"
+    assert box.corten("start", sleeper) == sleeper
+
+
+def test_low_level_groups(box: Daemon, sleeper: str) -> None:
+    digest = box.corten("content", "ls", "-q").splitlines()[0]
+    done = box.cli("content", "get", digest)
+    assert f"sha256:{hashlib.sha256(done.stdout).hexdigest()}" == digest
+    chain = box.corten("snapshots", "ls", "--format", "{{.Name}} {{.Kind}}")
+    committed = next(line.split()[0] for line in chain.splitlines() if line.endswith(" committed"))
+    assert "overlay" in box.corten("snapshots", "prepare", "by-hand", committed) or "bind" in chain
+    assert box.corten("snapshots", "rm", "by-hand") == "by-hand"
+    assert box.corten("tasks", "ls", "--format", "{{.Names}}") == sleeper
+    shim = box.corten("shims", "ls", "-q")
+    assert Path(f"/proc/{shim}").exists()
+    assert json.loads(box.corten("version", "--format", "json"))["Server"]["ApiVersion"] == "corten.v1"
+    assert box.corten("info", "--format", "{{.ContainersRunning}}") == "1"
+
+
+def test_no_engine_is_one_sentence(tmp_path: Path, box: Daemon) -> None:
+    done = box.cli("--address", f"unix://{tmp_path}/none.sock", "ps")
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"corten: Cannot connect to the Corten engine at unix://{tmp_path}/none.sock. Is cortend running?\n"
+    )
