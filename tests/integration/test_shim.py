@@ -107,11 +107,13 @@ async def test_stdin_reaches_the_process_and_half_closing_ends_it(boxes: Boxes) 
 
 
 async def test_stdin_that_nobody_reads_harms_neither_side(boxes: Boxes) -> None:
-    box = await boxes.create("sh", "-c", "exec <&-; sleep 0.3; echo alive", options=WITH_STDIN)
+    script = "trap 'echo alive; exit 0' TERM; exec <&-; echo closed; while :; do sleep 0.05; done"
+    box = await boxes.create("sh", "-c", script, options=WITH_STDIN)
     with await box.shim.attach(stdin=True) as stream:
         await box.shim.start()
-        await asyncio.sleep(0.1)
+        await read_until(stream, b"closed\n")
         await stream.write(b"x" * 3_000_000)
+        await box.shim.kill(signal.SIGTERM)
         assert (await read_all(stream))[Channel.STDOUT] == b"alive\n"
     assert await box.wait() == 0
 
