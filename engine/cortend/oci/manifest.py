@@ -115,10 +115,11 @@ def decode(data: bytes, media_type: str | None = None, *, name: str = "") -> Man
     if len(data) > MAX_MANIFEST_SIZE:
         raise _bad(name, f"is larger than {MAX_MANIFEST_SIZE} bytes")
     try:
+        head = msgspec.json.decode(data, type=_Head)
+        kind = _kind(head, (media_type or "").partition(";")[0].strip(), name)
         wire = msgspec.json.decode(data, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad(name, f"cannot be read: {error}") from None
-    kind = _kind(wire, (media_type or "").partition(";")[0].strip(), name)
     if kind in INDEX_TYPES:
         return _index(wire, kind, name)
     return _manifest(wire, kind, name)
@@ -147,18 +148,24 @@ class _Descriptor(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
-class _Document(msgspec.Struct, rename="camel"):
+class _Head(msgspec.Struct, rename="camel"):
+    """What says what the document is, before the rest of it is held to that."""
+
     schema_version: int | None = None
     media_type: str | None = None
+    manifests: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    fs_layers: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="fsLayers", default=msgspec.UNSET)
+
+
+class _Document(msgspec.Struct, rename="camel"):
     artifact_type: str | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
     manifests: list[_Descriptor] | None = None
     annotations: dict[str, str] | None = None
-    fs_layers: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="fsLayers", default=msgspec.UNSET)
 
 
-def _kind(wire: _Document, said: str, name: str) -> str:
+def _kind(wire: _Head, said: str, name: str) -> str:
     """The media type that counts: the document's own, which must be the one it was announced as."""
     own = wire.media_type or ""
     for each in (said, own):
@@ -173,7 +180,7 @@ def _kind(wire: _Document, said: str, name: str) -> str:
         raise _bad(name, f'says that it is "{own}" but was announced as "{said}"')
     kind = own or ("" if generic else said)
     if not kind:
-        kind = OCI_INDEX if wire.manifests is not None else OCI_MANIFEST
+        kind = OCI_INDEX if wire.manifests not in (msgspec.UNSET, msgspec.Raw(b"null")) else OCI_MANIFEST
     if kind not in ACCEPTED:
         raise _bad(name, f'media type "{kind}" is not that of an image; it must be one of {", ".join(ACCEPTED)}')
     return kind

@@ -62,6 +62,7 @@ def test_the_media_type_may_be_left_to_the_header() -> None:
             "v1+pretty",
         ),
         (image(mediaType="application/vnd.cncf.helm.config.v1+json"), None, "helm"),
+        ({"schemaVersion": 2, "mediaType": "application/vnd.example+json", "config": {}}, None, "vnd.example+json"),
         (image(), m.DOCKER_INDEX, "announced as"),
         (image(), "text/html", "text/html"),
         (image(config=descriptor("application/vnd.cncf.helm.config.v1+json")), None, "helm"),
