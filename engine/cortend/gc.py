@@ -108,19 +108,21 @@ class GarbageCollector:
         self._touched: set[tuple[str, str]] = set()
 
     @asynccontextmanager
-    async def lease(self, purpose: str, *, keep: tuple[type[BaseException], ...] = ()) -> AsyncIterator[Lease]:
+    async def lease(
+        self, purpose: str, *, keep: Callable[[BaseException], bool] = lambda error: False
+    ) -> AsyncIterator[Lease]:
         """A lease that ends with the context. `purpose` names it: no two at once may have the same.
 
-        After a failure of one of the kinds `keep` it goes on for a day, so that what was fetched is there for the
-        next try, which has the same purpose and takes it over.
+        After a failure that `keep` is true of it goes on for a day, so that what was fetched is there for the next
+        try, which has the same purpose and takes it over.
         """
         lease = Lease(self, purpose)
         await self.database.write(lambda tx: _begin(tx, purpose), durable=False)
         kept = False
         try:
             yield lease
-        except keep:
-            kept = True
+        except BaseException as error:
+            kept = keep(error)
             raise
         finally:
             if not kept:

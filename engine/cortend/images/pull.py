@@ -27,7 +27,7 @@ from cortend.registry.credentials import Credentials
 from cortend.registry.repository import Registry, Repository
 
 _INDEX_DEPTH = 3
-_WORTH_KEEPING = (asyncio.CancelledError, Unavailable, ResourceExhausted, Unauthenticated)  # what was fetched is right
+_WORTH_KEEPING = (asyncio.CancelledError, Unavailable, Unauthenticated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Puller:
     async def pull(self, request: PullRequest, board: Board) -> Image:
         """Pull, and return the image once it is on disk and recorded."""
         purpose = f"pull {request.namespace} {request.reference} {request.platform}"
-        async with self._collector.lease(purpose, keep=_WORTH_KEEPING) as lease:
+        async with self._collector.lease(purpose, keep=_worth_keeping) as lease:
             board.post(Phase.RESOLVING)
             repository = self._registry.repository(request.reference, request.credentials)
             parts = await self._parts(request, repository, lease, board)
@@ -172,6 +172,13 @@ class Puller:
         if (needed := sum(missing.values())) > free:
             detail = f"its layers take {needed} bytes and {free} are free at {self._content.root}"
             raise ResourceExhausted("image", str(parts.descriptor.digest), detail)
+
+
+def _worth_keeping(error: BaseException) -> bool:
+    """Whether what was fetched is right, and another try goes on from it. A full disk gets its space back instead."""
+    if isinstance(error, ResourceExhausted):
+        return error.kind == "registry"
+    return isinstance(error, _WORTH_KEEPING)
 
 
 def _typed(descriptor: Descriptor, document: Manifest | Index) -> Descriptor:
