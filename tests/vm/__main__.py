@@ -1,6 +1,6 @@
 """`python -m tests.vm [PYTEST ARGUMENTS]`: the kernel tests on Debian's cloud kernel with cgroup v2, under qemu.
 
-Called by `tests/run --vm`. Without arguments it runs what is marked `vm`. The guest has no network but loopback.
+Called by `tests/run --vm`. It runs what is marked `vm`, unless the arguments name tests or marks. The guest has no network but loopback.
 """
 
 from __future__ import annotations
@@ -35,12 +35,17 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="vm-", dir=cache()) as scratch:
         archive = Path(scratch) / "checkout.tar"
         disk.checkout_archive(archive)
-        _append(archive, Path(scratch), _command(arguments or DEFAULT))
+        _append(archive, Path(scratch), _command(_selected(arguments)))
         status, said = boot(chosen, root=root, checkout=archive, seconds=LIMIT_SECONDS)
     closing = [each.strip() for each in _CLOSING.findall(said.replace("\r", ""))]
     print(f"in the virtual machine ({chosen.version}, {time.monotonic() - began:.0f} s):")
     print(closing[-1] if closing else "pytest did not come to its end")
     return 3 if status is None else status
+
+
+def _selected(arguments: list[str]) -> list[str]:
+    named = any(each.startswith("-m") or (CHECKOUT / each.partition("::")[0]).exists() for each in arguments)
+    return arguments if named else [*DEFAULT, *arguments]
 
 
 def _command(arguments: list[str]) -> str:
