@@ -18,7 +18,6 @@ class Row:
     unit: str
     values: Mapping[str, float | str]
     target: str = ""
-    lower_is_better: bool = True
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def ratio(self, engine: str) -> str:
@@ -29,12 +28,10 @@ class Row:
         return f" (x{ours / theirs:.2f})"
 
 
-def timed(command: Sequence[str], **options: object) -> float:
+def timed(command: Sequence[str]) -> float:
     """Seconds of a whole command, which must succeed."""
     start = time.perf_counter()
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=300
-    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
     seconds = time.perf_counter() - start
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode(errors="replace")[-2000:]
