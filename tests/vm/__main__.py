@@ -1,12 +1,14 @@
 """`python -m tests.vm [PYTEST ARGUMENTS]`: the kernel tests on Debian's cloud kernel with cgroup v2, under qemu.
 
-Called by `tests/run --vm`. It runs what is marked `vm`, unless the arguments name tests or marks. The guest has no network but loopback.
+Called by `tests/run --vm`. It runs what is marked `vm`, unless the arguments name tests or marks. The guest has no
+network but loopback.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -63,4 +65,5 @@ def _append(archive: Path, scratch: Path, command: str) -> None:
 if __name__ == "__main__":
     if not (CHECKOUT / "protos/corten_api/v1/images_pb2.py").is_file():
         raise SystemExit("generated code is missing: run `python protos/build.py`, or tests/run --vm, which does")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     raise SystemExit(main(sys.argv[1:]))
