@@ -108,12 +108,11 @@ def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> 
     attributes = const.MOUNT_ATTR_RDONLY if layers.read_only else 0
     os.chdir(layers.base)  # relative names keep within what fsconfig(2) and mount(2) take
     try:
-        if not force_old:
+        if not force_old and _may_have_appending():
             try:
                 lower = [("lowerdir+", path) for path in layers.lower]
                 return mounts.filesystem("overlay", "overlay", [*lower, *layers.upper, *layers.flags], attributes)
             except OSError as error:
-                # Kernels without lowerdir+ refuse it at once, or (6.4 and older) when the filesystem is made.
                 if error.errno != errno.EINVAL:
                     raise
         joined = ":".join(layers.lower)
@@ -136,6 +135,12 @@ def _forget_volatile(work: str, base: str) -> None:
         os.rmdir(mark)
     except FileNotFoundError:
         return
+
+
+def _may_have_appending() -> bool:
+    """Whether asking for lowerdir+ is worth a try: kernels before 6.5 would complain in their log each time."""
+    major, minor, *_ = os.uname().release.split(".")
+    return (int(major), int(minor.partition("-")[0])) >= (6, 5)
 
 
 def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:

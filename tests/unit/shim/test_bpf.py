@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from corten_shim.linux.bpf import device_program
 from cortend.oci.linux_resources import device_rules
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 BLOCK, CHARACTER = 1, 2
@@ -76,6 +76,7 @@ REQUESTS = [
 ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # it runs under emulation too
 @given(st.lists(rules(), max_size=6))
 def test_the_last_rule_that_fits_decides_and_nothing_is_unreachable(listed: list[dict[str, Any]]) -> None:
     program = device_program(listed)
