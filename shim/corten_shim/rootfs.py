@@ -113,7 +113,7 @@ def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> 
                 lower = [("lowerdir+", path) for path in layers.lower]
                 return mounts.filesystem("overlay", "overlay", [*lower, *layers.upper, *layers.flags], attributes)
             except OSError as error:
-                if error.errno != errno.EINVAL:
+                if error.errno != errno.EINVAL:  # 6.5 has the new interface, but not this option yet
                     raise
         joined = ":".join(layers.lower)
         if len(joined) <= _FSCONFIG_STRING:
