@@ -19,7 +19,8 @@ _STATUS = re.compile(rb"corten-vm-exit-status: (\d+)")
 def boot(kernel: Kernel, *, root: Path, checkout: Path, seconds: float) -> tuple[int | None, str]:
     """Boot, copy the serial line to stdout; the command's exit status (None: it never ended) and all that was said."""
     argv = [
-        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY,
+        "setpriv", "--pdeathsig", "KILL",
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY,
         "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none",
         "-kernel", str(kernel.image), "-initrd", str(kernel.initramfs),
         "-append", "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off random.trust_cpu=on tsc=reliable",
