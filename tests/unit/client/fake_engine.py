@@ -24,6 +24,8 @@ _TYPES: dict[str, tuple[Any, bool, bool]] = {
     "Images/Pull": (images_pb2.PullImageRequest, False, True),
     "Images/Load": (images_pb2.LoadImageRequest, True, True),
     "Containers/Create": (containers_pb2.CreateContainerRequest, False, False),
+    "Containers/Get": (containers_pb2.GetContainerRequest, False, False),
+    "Containers/Delete": (containers_pb2.DeleteContainerRequest, False, False),
     "Tasks/Start": (tasks_pb2.StartTaskRequest, False, False),
     "Tasks/Wait": (tasks_pb2.WaitTaskRequest, False, False),
     "Tasks/Stop": (tasks_pb2.StopTaskRequest, False, False),
