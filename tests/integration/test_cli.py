@@ -151,7 +151,7 @@ def test_mounts_and_working_directory_and_user(box: Daemon, tmp_path: Path) -> N
 
 def test_exec_runs_beside_with_its_own_exit_code(box: Daemon, sleeper: str) -> None:
     done = box.cli(
-        "exec", "-i", "-e", "X=5", "-w", "/tmp", sleeper, "sh", "-c", "cat; echo $X $PWD; exit 4", stdin=b"in "
+        "exec", "-i", "-e", "X=5", "-w", "/tmp", sleeper, "sh", "-c", "cat; echo $X $PWD; exit 4", stdin=b"- "
     )
     assert (done.stdout, done.returncode) == (b"- 5 /tmp\n", 4)
     assert box.cli("exec", sleeper, "/nowhere").returncode == 127
@@ -287,14 +287,14 @@ def test_logs_follow_until_the_end(box: Daemon) -> None:
     assert box.corten("logs", "-f", "slow") == "a\nb"
 
 
-def test_events_between_two_times(box: Daemon, sleeper: str) -> None:
-    lines = box.corten("events", "--since", "1m", "--until", "0s", "--filter", "container=sleeper").splitlines()
+def test_events_between_two_times(box: Daemon) -> None:
+    container = box.corten("run", "-d", "--name", "eventful", "busybox", "sleep", "600")
+    asked = ("events", "--since", "1m", "--until", "0s", "--filter", f"container={container}")
+    lines = box.corten(*asked).splitlines()
     assert [line.split()[1] for line in lines] == ["container.created", "task.started"]
-    actions = box.corten(
-        *("events", "--since", "1m", "--until", "0s", "--filter", "container=sleeper"),
-        *("--format", "{{.Action}} {{.Actor.Attributes.name}}"),
-    )
-    assert "created sleeper" in actions
+    assert box.corten(*asked, "--format", "{{.Action}} {{.Actor.Attributes.name}}").splitlines() == [
+        *("created eventful", "started eventful"),
+    ]
 
 
 def test_the_life_of_a_container_by_commands(box: Daemon, sleeper: str) -> None:
