@@ -142,11 +142,24 @@ class Spawned:
 class _Job:
     """Everything the children need, made before the first fork."""
 
-    __slots__ = ("after", "before", "cgroup", "host_proc", "joins", "new", "root_tree", "stdio", "trees", "world")
+    __slots__ = (
+        "after",
+        "before",
+        "beside",
+        "cgroup",
+        "host_proc",
+        "joins",
+        "new",
+        "root_tree",
+        "stdio",
+        "trees",
+        "world",
+    )
 
     def __init__(self, *, cgroup: Cgroup, stdio: Stdio) -> None:
         self.cgroup = cgroup
         self.stdio = stdio
+        self.beside = 0  # the container's first process, for one that joins it
         self.new = 0  # CLONE_NEW* to unshare
         self.joins: list[tuple[int, int]] = []  # (descriptor, CLONE_NEW*) to join
         self.root_tree = -1  # to attach as "/"; -1 where the namespace has its root already
@@ -226,6 +239,7 @@ def create_exec(
     """
     job = _Job(cgroup=cgroup, stdio=stdio)
     try:
+        job.beside = init_pid
         job.joins.append((init_pidfd, namespace.EXEC))
         if stdio.window is not None:
             job.world = (plan.exec_terminal(stdio.window),)
@@ -304,7 +318,7 @@ def _be_intermediate(job: _Job, channel: socket.socket) -> NoReturn:
     try:
         process.set_dumpable(False)
         seal_imports()
-        job.cgroup.join()
+        job.cgroup.join(beside=job.beside)
         phase = "namespaces"
         for descriptor, flags in job.joins:
             namespace.setns(descriptor, flags)

@@ -221,6 +221,22 @@ def test_a_second_process_has_the_same_world_and_its_own_user(runtime: Runtime) 
     assert outcome.output.splitlines() == ["box", "alice", "/tmp", "sleep 60 Seccomp:\t2"]
 
 
+def test_a_second_process_enters_a_container_that_divided_its_cgroup(runtime: Runtime) -> None:
+    divide = "mkdir a && echo $$ > a/cgroup.procs && echo +pids > cgroup.subtree_control"
+    script = f"cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then {divide}; fi; echo ready; exec sleep 60"
+
+    def change(spec: Spec) -> None:
+        for mount in spec["mounts"]:
+            if mount["type"] == "cgroup":
+                mount["options"] = ["rw"]
+
+    process = {"args": ["echo", "entered"], "env": ["PATH=/bin"], "cwd": "/"}
+    outcome = runtime.run(
+        "sh", "-c", script, change=change, prepare=lambda job: job.update(speaks_first=True), exec=process
+    )
+    assert (outcome.fault, outcome.output) == (None, "ready\nentered\n")
+
+
 def test_running_out_of_memory_is_counted(runtime: Runtime) -> None:
     def change(spec: Spec) -> None:
         spec["linux"]["resources"]["memory"] = {"limit": 12 << 20, "swap": 12 << 20}

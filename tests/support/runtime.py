@@ -116,6 +116,7 @@ class Runtime:
             "seccomp_cache": str(self.directory / "seccomp"),
             "exec": None,
             "hold": False,  # wait before the exec, until killed
+            "speaks_first": False,  # `exec` is not before the container has written something
             "window": None,  # columns and rows: with a terminal
             "old_overlay": False,  # as on a kernel without lowerdir+
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from corten_shim import init, rootfs
@@ -63,6 +64,8 @@ def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -
                 sys.stdin.read()
                 os.kill(os.getpid(), 9)
             spawned.start()
+            while job["speaks_first"] and not os.path.getsize(job["output"]):
+                time.sleep(0.01)
             if job["exec"]:
                 said["exec"] = _exec(job, root, cgroup, spawned, stdio)
                 spawned.abandon()

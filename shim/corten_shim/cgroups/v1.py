@@ -121,8 +121,8 @@ class CgroupV1:
         for place in self._places:
             files.write(f"{place}/cgroup.procs", str(pid))
 
-    def join(self) -> None:
-        """Move the calling process, which must have one thread, in.
+    def join(self, *, beside: int = 0) -> None:
+        """Move the calling process, which must have one thread, in; where process `beside` is does not matter here.
 
         A thread that writes "0" to `tasks` moves without the kernel's lock over all thread groups, whose writers wait
         for an RCU grace period: 0.3 ms for nine hierarchies where `add` takes 16.

@@ -6,6 +6,7 @@ down holds no processes itself, so containers and shims are leaves.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -88,9 +89,19 @@ class CgroupV2:
         """Move process `pid` (all its threads) in."""
         files.write(f"{self._place}/cgroup.procs", str(pid))
 
-    def join(self) -> None:
-        """Move the calling process, which must have one thread, in."""
-        files.write(f"{self._place}/cgroup.procs", "0")
+    def join(self, *, beside: int = 0) -> None:
+        """Move the calling process, which must have one thread, in.
+
+        A container that handed controllers down itself (systemd in it does) holds processes only further down: then to
+        where process `beside` is.
+        """
+        try:
+            files.write(f"{self._place}/cgroup.procs", "0")
+        except OSError as error:
+            if error.errno != errno.EBUSY or not beside:
+                raise
+            path = files.read(f"/proc/{beside}/cgroup").strip().removeprefix("0::")
+            files.write(f"{ROOT}{path}/cgroup.procs", "0")
 
     def pids(self) -> list[int]:
         return files.descendants(self._place)
