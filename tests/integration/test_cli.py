@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.images import TestImage
+from tests.support.registry import Registry
 from tests.support.running import eventually
 from tests.support.terminal import Terminal
 
@@ -144,6 +146,50 @@ def test_mounts_and_working_directory_and_user(box: Daemon, tmp_path: Path) -> N
     assert box.corten("run", "--rm", *options, "-u", "alice", "busybox", "sh", "-c", script).split() == [
         *("content", "ro", "1000", "/in", "1"),
     ]
+
+
+# images that come
+
+
+def test_run_pulls_what_is_missing_and_says_so_on_stderr(
+    box: Daemon, registry: Registry, busybox_image: TestImage
+) -> None:
+    reference = registry.push(busybox_image, "team/missing:v1")
+    done = box.cli("run", "--rm", reference, "echo", "here")
+    assert (done.stdout, done.returncode) == (b"here\n", 0)
+    assert done.stderr.decode().startswith(f"Unable to find image '{reference}' locally\n")
+    box.corten("rmi", reference)
+
+
+def test_pull_names_what_it_got(box: Daemon, registry: Registry, busybox_image: TestImage) -> None:
+    reference = registry.push(busybox_image, "team/tool:v2")
+    digest, name = box.corten("pull", reference).splitlines()
+    assert digest.startswith("Digest: sha256:")
+    assert name == reference
+    assert box.corten("images", "--digests", "--format", "{{.Digest}}", reference) == digest.removeprefix("Digest: ")
+    assert box.corten("pull", "-q", reference) == reference
+    box.corten("rmi", reference)
+    refused = box.cli("pull", f"{registry.host}/team/not-there")
+    assert refused.returncode == 1
+    assert "team/not-there" in refused.stderr.decode()
+
+
+def test_pull_draws_on_a_terminal(box: Daemon, registry: Registry, debian_image: TestImage) -> None:
+    reference = registry.push(debian_image, "team/large:v1")
+    with Terminal(box.command("pull", reference), env={**box.environment(), "TERM": "xterm"}, columns=110) as terminal:
+        assert terminal.wait(seconds=60) == 0
+        assert b"Pull complete" in terminal.shown
+        assert terminal.shown.rstrip().endswith(reference.encode())
+        assert terminal.settings() == terminal.before
+    box.corten("rmi", reference)
+
+
+def test_load_names_what_it_loaded(box: Daemon, busybox_image: TestImage) -> None:
+    assert box.corten("load", "-i", busybox_image.archive) == f"Loaded image: {busybox_image.reference}"
+    assert box.corten("load", "-q", stdin=busybox_image.archive.read_bytes()) == busybox_image.reference
+    refused = box.cli("load", stdin=b"this is no archive")
+    assert refused.returncode == 1
+    assert refused.stderr.decode().startswith("corten: ")
 
 
 # exec, start, attach
@@ -333,3 +379,9 @@ def test_no_engine_is_one_sentence(tmp_path: Path, box: Daemon) -> None:
     assert done.stderr.decode() == (
         f"corten: Cannot connect to the Corten engine at unix://{tmp_path}/none.sock. Is cortend running?\n"
     )
+
+
+def test_the_shell_completes_commands_and_options(box: Daemon) -> None:
+    asked = {"_CORTEN_COMPLETE": "bash_complete", "COMP_WORDS": "corten pau", "COMP_CWORD": "1"}
+    assert box.cli(env=asked).stdout == b"plain,pause\n"
+    assert b"plain,--memory-swap" in box.cli(env={**asked, "COMP_WORDS": "corten run --mem", "COMP_CWORD": "2"}).stdout
