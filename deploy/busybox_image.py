@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def main(busybox: str, reference: str) -> None:
         return {"mediaType": f"{_OCI}.{media_type}", "digest": f"sha256:{digest}", "size": len(data)}
 
     layer = put("layer.v1.tar", _layer(Path(busybox)))
+    changed = datetime.fromtimestamp(Path(busybox).stat().st_mtime, UTC)
     config = {
+        "created": changed.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
