@@ -84,6 +84,10 @@ class _Wire:
         connection.setblocking(False)
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll.register(self._alarm, select.POLLIN)
+        self._alarmed = False
+        self._closed = False
 
     def flush(self) -> None:
         """Send what is due. The lock is held."""
@@ -117,9 +121,19 @@ class _Wire:
             finally:
                 self.lock.acquire()
                 self._reading = False
+                if self._alarmed:
+                    self._alarmed = False
+                    os.eventfd_read(self._alarm)
                 self.lock.notify_all()
             self.serve()
         return True
+
+    def wake(self) -> None:
+        """Have every waiting thread look again: something changed that no frame told. The lock is held."""
+        self.lock.notify_all()
+        if self._reading and not self._alarmed:
+            self._alarmed = True
+            os.eventfd_write(self._alarm, 1)
 
     def serve(self) -> None:
         """Take what is there without waiting. The lock is held."""
@@ -158,7 +172,10 @@ class _Wire:
             self.lock.notify_all()
             while self._reading:
                 self.lock.wait()
-            self._socket.close()
+            if not self._closed:
+                self._closed = True
+                self._socket.close()
+                os.close(self._alarm)
 
 
 class SocketTransport:
@@ -168,6 +185,7 @@ class SocketTransport:
         self._address = address
         self._agent = user_agent.encode("ascii")
         self._wire: _Wire | None = None
+        self._ending: list[_Wire] = []  # take no new calls; those they have go on
         self._opening = threading.Lock()
 
     async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
@@ -193,9 +211,10 @@ class SocketTransport:
 
     async def close(self) -> None:
         with self._opening:
-            wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+            wires, self._wire, self._ending = [self._wire, *self._ending], None, []
+        for wire in wires:
+            if wire is not None:
+                wire.close()
 
     def _open(self, path: str, reply: Parser[M], *, options: Options) -> SocketExchange[M]:
         timeout = options.timeout
@@ -220,9 +239,11 @@ class SocketTransport:
                 wire.serve()  # a connection that ended while it was idle is noticed now
                 if wire.http.usable:
                     return wire
-                going_on = bool(wire.http.streams)
-            if not going_on:
-                wire.close()
+            self._wire = None
+            self._ending.append(wire)
+        for ending in [each for each in self._ending if not each.http.streams]:
+            self._ending.remove(ending)
+            ending.close()
         self._wire = wire = _Wire(dial(self._address), self._address)
         return wire
 
@@ -304,7 +325,7 @@ class SocketExchange(Generic[M]):
             self.wire.flush()
             if not self._stream.over:
                 self._stream.lost = "the call was given up"
-            self.wire.lock.notify_all()
+            self.wire.wake()
 
     def _late(self) -> CortenError:
         self.wire.http.cancel(self._stream)

@@ -112,12 +112,25 @@ def _stdout_gone() -> int:
     return 141
 
 
+def _open_standard_streams() -> None:
+    """A descriptor below 3 that is closed would become the engine's socket, and output would go there."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """The console script. Ends the process at once: threads may still be waiting for input nobody will send.
 
     The collector hardly runs: it takes 4 ms of the imports and finds nothing.
     """
     gc.set_threshold(50_000)
+    _open_standard_streams()
     code = invoke()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from corten_api.errors import CortenError
+from corten_api.errors import CortenError, FailedPrecondition, NotFound
 
 from corten.cli import keys, terminal
 from corten.cli.session import ENGINE_FAILED, complain
@@ -81,9 +81,10 @@ class Foreground:
     def _forward(self, name: str) -> None:
         try:
             self._client.tasks.kill(self._container, signal=name, exec_id=self._exec_id)
+        except (FailedPrecondition, NotFound):
+            return  # the process has ended: the main thread says how
         except CortenError as error:
-            if not self._gone:
-                complain(str(error))
+            complain(str(error))
 
     def _resize(self, attachment: Attachment) -> None:
         size = terminal.size()

@@ -236,6 +236,35 @@ def test_an_attachment_is_read_and_written_by_two_threads(engine: FakeEngine) ->
     assert received == chunk * 100
 
 
+def test_leaving_from_another_thread_ends_the_wait(engine: FakeEngine) -> None:
+    def silent(requests: Iterator[Any]) -> Iterator[Any]:
+        next(requests)
+        yield ATTACHED
+        next(requests, None)
+
+    engine.answers["Tasks/Attach"] = silent
+    with Client(engine.address) as client, client.tasks.attach("c", stdin=True) as attachment:
+        leaving = threading.Timer(0.3, attachment.detach)
+        leaving.start()
+        started = time.monotonic()
+        with pytest.raises(errors.CortenError):
+            attachment.read()
+        assert time.monotonic() - started < 5
+        leaving.join(10)
+
+
+def test_closing_a_client_ends_the_waits_of_others(engine: FakeEngine) -> None:
+    release = threading.Event()
+    engine.answers["Tasks/Wait"] = lambda _: (release.wait(20), tasks_pb2.WaitTaskResponse())[1]
+    with Client(engine.address) as client:
+        closing = threading.Timer(0.3, client.close)
+        closing.start()
+        with pytest.raises(errors.Unavailable):
+            client.tasks.wait("c")
+        closing.join(10)
+    release.set()
+
+
 def test_values_come_one_after_the_other_and_the_call_ends_with_the_block(engine: FakeEngine) -> None:
     def pull(request: Any) -> Iterator[Any]:
         for phase in ("PHASE_RESOLVING", "PHASE_COMPLETE"):
