@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corten_api.errors import InvalidArgument
+
 from cortend.domain.containers import ContainerConfig, MountPoint, MountType
 
 DEFAULT_SHM_BYTES = 64 << 20

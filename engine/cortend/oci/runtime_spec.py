@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from corten_api.errors import InvalidArgument
+
 from cortend.domain.containers import ContainerConfig, ExecConfig, Security
 from cortend.oci import capabilities, seccomp_profile
 from cortend.oci.image_config import ImageConfig

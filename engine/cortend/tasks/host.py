@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corten_api.errors import InvalidArgument, NotFound
+
 from cortend.domain.containers import Security
 from cortend.oci import capabilities
 from cortend.oci.runtime_spec import Device, HostFacts
