@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
+from corten_api.errors import DataLoss
 from corten_api.v1 import (
     containers_pb2_grpc,
     content_pb2_grpc,
@@ -155,6 +156,7 @@ class _Runtime:
 
 
 def _storage(config: Config, layout: Layout, parts: AsyncExitStack) -> _Storage:
+    _refuse_emptied(layout)
     database = Database.open(layout.database)
     parts.callback(database.close)
     kind = CopyingSnapshotter if config.snapshotter == "copying" else OverlaySnapshotter
@@ -175,6 +177,15 @@ def _storage(config: Config, layout: Layout, parts: AsyncExitStack) -> _Storage:
         snapshotter=snapshotter,
         collector=collector,
     )
+
+
+def _refuse_emptied(layout: Layout) -> None:
+    """Raise DataLoss for a database that lost its bytes: taken for a new one, it would have everything collected."""
+    kept = [layout.root / name for name in ("content/blobs/sha256", "snapshots", "containers")]
+    emptied = layout.database.exists() and layout.database.stat().st_size == 0
+    if emptied and any(each.is_dir() and any(each.iterdir()) for each in kept):
+        detail = f"it is empty, though {layout.root} is not; restore it from a copy or move it away"
+        raise DataLoss("database", str(layout.database), detail)
 
 
 def _images(storage: _Storage, parts: AsyncExitStack) -> ImageService:

@@ -27,7 +27,7 @@ from cortend.content.store import ContentStore
 from cortend.db import images as image_rows
 from cortend.db import leases as lease_rows
 from cortend.db.database import Database, Transaction
-from cortend.db.leases import BLOB, SNAPSHOT, LeaseRow
+from cortend.db.leases import BLOB, SNAPSHOT, TEMPORARY, LeaseRow
 from cortend.layers.chain import UNPACK_KEY_PREFIX
 from cortend.oci.digest import Digest
 from cortend.registry.settled import settled
@@ -94,7 +94,8 @@ class GarbageCollector:
     ) -> None:
         """`container_snapshots` tells the keys of every container's snapshot; without it no active one is removed.
 
-        `used_images` tells, within a transaction, whether a container uses the image of that id.
+        `used_images` tells, within a transaction, whether a container uses the image of that id. Leases that an
+        earlier process did not come to end, and that nobody goes on with, end here.
         """
         self.database = database
         self.container_snapshots = container_snapshots
@@ -106,27 +107,27 @@ class GarbageCollector:
         self._gate = threading.Lock()
         self._held: Counter[tuple[str, str]] = Counter()
         self._touched: set[tuple[str, str]] = set()
+        database.write_now(lease_rows.delete_temporary, durable=False)
 
     @asynccontextmanager
-    async def lease(
-        self, purpose: str, *, keep: Callable[[BaseException], bool] = lambda error: False
-    ) -> AsyncIterator[Lease]:
+    async def lease(self, purpose: str, *, keep: Callable[[BaseException], bool] | None = None) -> AsyncIterator[Lease]:
         """A lease that ends with the context. `purpose` names it: no two at once may have the same.
 
-        After a failure that `keep` is true of it goes on for a day, so that what was fetched is there for the next
-        try, which has the same purpose and takes it over.
+        After a failure that `keep` is true of, or a crash, it goes on for a day, so that what was fetched is there for
+        the next try, which has the same purpose and takes it over. Without `keep` it ends with the process.
         """
-        lease = Lease(self, purpose)
-        await self.database.write(lambda tx: _begin(tx, purpose), durable=False)
+        name = purpose if keep is not None else f"{TEMPORARY}{purpose}"
+        lease = Lease(self, name)
+        await self.database.write(lambda tx: _begin(tx, name), durable=False)
         kept = False
         try:
             yield lease
         except BaseException as error:
-            kept = keep(error)
+            kept = keep is not None and keep(error)
             raise
         finally:
             if not kept:
-                await asyncio.shield(self.database.write(lambda tx: lease_rows.delete(tx, purpose), durable=False))
+                await asyncio.shield(self.database.write(lambda tx: lease_rows.delete(tx, name), durable=False))
             self._forget(lease.held)
 
     def remember(self, resources: Iterable[tuple[str, str]]) -> None:

@@ -279,18 +279,25 @@ def test_what_keeps_the_engine_from_starting_is_one_line(run_directory: Path, fl
     assert not root.exists()
 
 
-def test_a_corrupted_database_is_named_and_touched_by_nobody(fresh_daemon: Daemon) -> None:
+@pytest.mark.parametrize("content", [b"this is no database" * 1000, b""])
+def test_a_corrupted_database_is_named_and_touched_by_nobody(
+    fresh_daemon: Daemon, busybox_image: TestImage, content: bytes
+) -> None:
+    fresh_daemon.api.load(busybox_image.archive)
     fresh_daemon.terminate()
     database = fresh_daemon.root / "meta.db"
     good = database.read_bytes()
-    database.write_bytes(b"this is no database" * 1000)
+    database.write_bytes(content)
     argv = [str(Path(sys.executable).parent / "cortend"), "--config", "/dev/null"]
     argv += ["--root", str(fresh_daemon.root), "--state", str(fresh_daemon.state)]
     done = subprocess.run(argv, capture_output=True, timeout=30, check=False)
     assert done.returncode == 1
     assert str(database) in done.stderr.decode().splitlines()[-1]
+    assert len(done.stderr.decode().splitlines()) == 1
+    assert database.read_bytes() == content
     database.write_bytes(good)
     fresh_daemon.start()
+    assert fresh_daemon.api.has_image(busybox_image.reference)
 
 
 def test_nothing_of_the_engine_is_open_to_others(daemon: Daemon) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cortend.db.database import Transaction
 
 BLOB, SNAPSHOT = "blob", "snapshot"
+TEMPORARY = "temporary "  # how the id of a lease begins that ends with its process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,11 @@ def extend(tx: Transaction, lease: str, expires_at_ns: int) -> bool:
 def delete(tx: Transaction, lease: str) -> None:
     """End a lease; ending one that is gone is fine."""
     tx.execute("DELETE FROM leases WHERE id = ?", (lease,))
+
+
+def delete_temporary(tx: Transaction) -> int:
+    """End every lease of work that nobody goes on with after a restart; returns how many."""
+    return tx.execute("DELETE FROM leases WHERE id LIKE ?", (f"{TEMPORARY}%",)).rowcount
 
 
 def delete_expired(tx: Transaction, now_ns: int) -> int:

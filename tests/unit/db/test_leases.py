@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cortend.db import leases
 from cortend.db.database import Database
-from cortend.db.leases import BLOB, SNAPSHOT, LeaseRow
+from cortend.db.leases import BLOB, SNAPSHOT, TEMPORARY, LeaseRow
 
 
 @pytest.fixture
@@ -51,3 +51,10 @@ def test_a_lease_can_be_extended_while_it_lives(database: Database) -> None:
     assert held(database, BLOB, 400) == {"a"}
     assert database.write_now(lambda tx: leases.delete_expired(tx, 500)) == 1
     assert not database.write_now(lambda tx: leases.extend(tx, "one", 900))
+
+
+def test_a_temporary_lease_does_not_outlive_its_process(database: Database) -> None:
+    lease(database, f"{TEMPORARY}load", 100, "a")
+    lease(database, "pull", 100, "b")
+    assert database.write_now(leases.delete_temporary) == 1
+    assert held(database, BLOB, 0) == {"b"}
