@@ -9,11 +9,11 @@ from corten_api.v1 import tasks_pb2
 
 from corten._blocks import Face, blocking
 from corten._value import Value
+from corten.exits import ExitStatus, exit_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten._calls import Exchange
-    from corten.tasks import ExitStatus
 
 STDIN_CHUNK = 1 << 20
 
@@ -80,8 +80,6 @@ class AsyncAttachment:
         if kind == "stderr":
             return Output(stream="stderr", data=message.stderr)
         if kind == "exited":
-            from corten.tasks import exit_status
-
             self.exit_status = exit_status(message.exited)
             self._exchange.cancel()
             return None

@@ -7,6 +7,7 @@ from corten_api.v1 import tasks_pb2
 from corten import _calls, _messages, streams
 from corten._blocks import Face, blocking, iterating, wrapping
 from corten._value import Value
+from corten.exits import ExitStatus, exit_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,17 +20,6 @@ class Started(Value):
 
     pid: int
     warnings: tuple[str, ...]
-
-
-class ExitStatus(Value):
-    """How a process ended. `exit_code` is 0..255, 128+signal; `reason` as in ContainerState."""
-
-    exit_code: int
-    reason: str
-    oom_killed: bool
-    started_at_ns: int
-    exited_at_ns: int
-    error: str
 
 
 class Exec(Value):
@@ -221,18 +211,6 @@ class Tasks(Face[AsyncTasks]):
     delete = blocking(AsyncTasks.delete)
 
     attach = wrapping(AsyncTasks.attach, streams.Attachment)
-
-
-def exit_status(message: Any) -> ExitStatus:
-    """An end as a value."""
-    return ExitStatus(
-        exit_code=message.exit_code,
-        reason=message.reason,
-        oom_killed=message.oom_killed,
-        started_at_ns=_messages.nanoseconds(message, "started_at"),
-        exited_at_ns=_messages.nanoseconds(message, "exited_at"),
-        error=message.error,
-    )
 
 
 def _log_entry(message: Any) -> LogEntry:
