@@ -111,6 +111,26 @@ def test_a_reader_that_leaves_ends_the_run(box: Daemon) -> None:
     assert eventually(lambda: box.corten("ps", "-aq") == "")
 
 
+def test_a_full_disk_under_stdout_is_said_and_ends_the_run(box: Daemon) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            box.command("run", "--rm", "busybox", "yes"),
+            env=box.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == b"corten: stdout: no space left on device\n"
+    assert done.returncode == 141
+
+
+def test_a_container_that_ran_out_of_memory_is_explained(box: Daemon) -> None:
+    done = box.cli("run", "--rm", "-m", "8m", "busybox", "sh", "-c", "x=a; while :; do x=$x$x; done")
+    assert done.returncode == 137
+    assert done.stderr == b"corten: it was killed: its memory limit was reached\n"
+
+
 def test_detached_prints_the_id_and_goes_on(box: Daemon) -> None:
     container = box.corten("run", "-d", "busybox", "sh", "-c", "echo hello; sleep 600")
     assert len(container) == 64

@@ -21,10 +21,14 @@ from corten.cli.session import ENGINE_FAILED, complain
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten.client import Client
-    from corten.streams import Attachment
+    from corten.streams import Attachment, Output
 
 _CHUNK = 1 << 20
 _STDOUT_GONE = 141
+_REASONS = {
+    "oom": "it was killed: its memory limit was reached",
+    "shim-lost": "it was killed: the shim that owned it was lost",
+}
 
 
 class Foreground:
@@ -115,17 +119,12 @@ class Foreground:
             return  # the process has ended: the main thread says how
 
     def _drain(self, attachment: Attachment) -> int:
-        targets = {"stdout": terminal.STDOUT, "stderr": terminal.STDERR}
+        """Output to the user, until the process has ended or nobody is left to read it; the exit code."""
         try:
             while (output := attachment.read()) is not None:
-                if self._gone and output.stream == "stdout":
-                    continue
-                if not write_all(targets[output.stream], output.data) and output.stream == "stdout":
-                    if not self._owned:
-                        attachment.detach()
-                        return _STDOUT_GONE
-                    self._gone = True
-                    self._forward("SIGKILL")
+                if not self._show(output) and not self._owned:
+                    attachment.detach()
+                    return _STDOUT_GONE
         except CortenError:
             if self._detached:
                 return 0
@@ -135,9 +134,25 @@ class Foreground:
         status = attachment.exit_status
         if status is None:
             return ENGINE_FAILED
-        if status.error:
-            complain(status.error)
+        if status.error or status.reason in _REASONS:
+            complain(status.error or _REASONS[status.reason])
         return _STDOUT_GONE if self._gone else status.exit_code
+
+    def _show(self, output: Output) -> bool:
+        """False once stdout has no reader; a process that this command started is killed then, and drained."""
+        if self._gone and output.stream == "stdout":
+            return True
+        try:
+            if write_all(terminal.STDERR if output.stream == "stderr" else terminal.STDOUT, output.data):
+                return True
+        except OSError as error:
+            complain(f"{output.stream}: {(error.strerror or str(error)).lower()}")
+        if output.stream == "stderr":
+            return True
+        self._gone = True
+        if self._owned:
+            self._forward("SIGKILL")
+        return False
 
 
 def _read(fd: int) -> bytes:
