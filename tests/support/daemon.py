@@ -21,10 +21,11 @@ from corten_api.v1 import system_pb2, system_pb2_grpc
 
 from tests.support import leftovers
 from tests.support.api import Api
+from tests.support.paths import PATIENCE
 from tests.support.programs import ProgramFailed
 
 _COMMANDS = Path(sys.executable).parent
-READY_SECONDS = float(os.environ.get("CORTEN_TEST_PATIENCE", "1")) * 20
+READY_SECONDS = 20 * PATIENCE
 
 
 class Daemon:
@@ -130,7 +131,7 @@ class Daemon:
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            timeout=timeout * float(os.environ.get("CORTEN_TEST_PATIENCE", "1")),
+            timeout=timeout * PATIENCE,
             env={**self.environment(), **(env or {})},
             check=False,
         )

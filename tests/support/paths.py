@@ -1,4 +1,4 @@
-"""Where the checkout is, and where tests keep what they may reuse. Knows nothing of the engine's own directories."""
+"""Where tests run: the checkout, what they may reuse, how patient they have to be. Nothing of the engine's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PATIENCE = float(os.environ.get("CORTEN_TEST_PATIENCE", "1"))  # how many times longer things take here than usual
 
 
 def cache() -> Path:

@@ -17,9 +17,10 @@ from corten_api.v1 import containers_pb2 as containers
 from corten_api.v1 import tasks_pb2 as tasks
 from google.protobuf.duration_pb2 import Duration
 
+from tests.support import paths
 from tests.support.api import Api
 
-TIMEOUT = 60
+TIMEOUT = 60 * paths.PATIENCE
 
 
 class Running:
