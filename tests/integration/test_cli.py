@@ -1,11 +1,10 @@
-"""The `corten` command against a real engine: streams, exit codes, signals, terminals, lists."""
+"""The `corten` command against a real engine: streams, exit codes, lists. Signals and terminals: `test_cli_terminals`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,11 +16,8 @@ from tests.support.daemon import Daemon
 from tests.support.images import TestImage
 from tests.support.registry import Registry
 from tests.support.running import eventually
-from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.root
-
-CTRL_P_Q = b"\x10\x11"
 
 
 @pytest.fixture
@@ -194,16 +190,6 @@ def test_pull_names_what_it_got(box: Daemon, registry: Registry, busybox_image: 
     assert "team/not-there" in refused.stderr.decode()
 
 
-def test_pull_draws_on_a_terminal(box: Daemon, registry: Registry, debian_image: TestImage) -> None:
-    reference = registry.push(debian_image, "team/large:v1")
-    with Terminal(box.command("pull", reference), env={**box.environment(), "TERM": "xterm"}, columns=110) as terminal:
-        assert terminal.wait(seconds=60) == 0
-        assert b"Pull complete" in terminal.shown
-        assert terminal.shown.rstrip().endswith(reference.encode())
-        assert terminal.settings() == terminal.before
-    box.corten("rmi", reference)
-
-
 def test_load_names_what_it_loaded(box: Daemon, busybox_image: TestImage) -> None:
     assert box.corten("load", "-i", busybox_image.archive) == f"Loaded image: {busybox_image.reference}"
     assert box.corten("load", "-q", stdin=busybox_image.archive.read_bytes()) == busybox_image.reference
@@ -229,75 +215,6 @@ def test_start_attached_shows_the_output_and_gives_the_exit_code(box: Daemon) ->
     container = box.corten("create", "-i", "busybox", "sh", "-c", "read line; echo got $line; exit 3")
     done = box.cli("start", "-ai", container, stdin=b"this\n")
     assert (done.stdout, done.returncode) == (b"got this\n", 3)
-
-
-# signals and terminals
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_signals_are_forwarded(box: Daemon, number: signal.Signals) -> None:
-    name = number.name.removeprefix("SIG")
-    script = f"trap 'echo {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
-    with started(box, "run", "--rm", "busybox", "sh", "-c", script) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(number)
-        assert process.stdout.read() == f"{name}\n".encode()
-        assert process.wait(30) == 9
-
-
-def test_ctrl_c_reaches_an_exec_too(box: Daemon, sleeper: str) -> None:
-    with started(box, "exec", sleeper, "sh", "-c", "echo ready; exec sleep 600") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-
-
-def test_a_terminal_has_the_users_size_and_follows_it(box: Daemon) -> None:
-    script = "stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.05; done"
-    argv = box.command("run", "-it", "--rm", "busybox", "sh", "-c", script)
-    with Terminal(argv, env=box.environment(), columns=101, rows=33) as terminal:
-        terminal.wait_for(b"33 101\r\nready")
-        terminal.resize(77, 20)
-        terminal.wait_for(b"20 77")
-        assert terminal.wait() == 6
-        assert terminal.settings() == terminal.before
-
-
-def test_ctrl_c_is_a_byte_for_a_terminal(box: Daemon) -> None:
-    argv = box.command("run", "-it", "--rm", "busybox", "sh", "-c", "trap 'echo caught; exit 8' INT; echo ready; cat")
-    with Terminal(argv, env=box.environment()) as terminal:
-        terminal.wait_for(b"ready")
-        time.sleep(0.2)
-        terminal.type(b"\x03")
-        terminal.wait_for(b"caught")
-        assert terminal.wait() == 8
-
-
-@pytest.mark.parametrize(("options", "sequence"), [([], CTRL_P_Q), (["--detach-keys", "ctrl-x,y"], b"\x18y")])
-def test_detach_keys_leave_the_container_running(box: Daemon, options: list[str], sequence: bytes) -> None:
-    argv = box.command("run", "-it", *options, "--name", "left", "busybox", "sh")
-    with Terminal(argv, env=box.environment()) as terminal:
-        terminal.wait_for(b"#")
-        terminal.type(b"echo $((40+2))\n")
-        terminal.wait_for(b"42")
-        for key in sequence:
-            terminal.type(bytes((key,)))
-            time.sleep(0.1)
-        assert terminal.wait() == 0
-        assert terminal.settings() == terminal.before
-    assert box.corten("ps", "--format", "{{.Names}} {{.State}}") == "left running"
-    with Terminal(box.command("attach", "left"), env=box.environment()) as terminal:
-        time.sleep(0.5)
-        terminal.type(b"exit 12\n")
-        assert terminal.wait() == 12
-
-
-def test_a_terminal_without_one_on_stdin_is_refused(box: Daemon) -> None:
-    done = box.cli("run", "-it", "--rm", "busybox", "true")
-    assert done.returncode == 125
-    assert "not a TTY" in done.stderr.decode()
 
 
 # lists and documents
