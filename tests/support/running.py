@@ -96,8 +96,8 @@ class Attached:
         self._call = api.tasks.Attach(iter(self._requests.get, None), timeout=TIMEOUT)
         first = next(self._call)
         self.terminal: bool = first.attached.terminal
-        self.stdout = b""
-        self.stderr = b""
+        self._stdout = bytearray()
+        self._stderr = bytearray()
         self.status: Any = None
 
     def __enter__(self) -> Attached:
@@ -105,6 +105,15 @@ class Attached:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def stdout(self) -> bytes:
+        """All of it so far."""
+        return bytes(self._stdout)
+
+    @property
+    def stderr(self) -> bytes:
+        return bytes(self._stderr)
 
     def send(self, data: bytes) -> None:
         self._requests.put(tasks.AttachRequest(stdin=data))
@@ -122,16 +131,16 @@ class Attached:
             return False
         kind = message.WhichOneof("message")
         if kind == "stdout":
-            self.stdout += message.stdout
+            self._stdout += message.stdout
         elif kind == "stderr":
-            self.stderr += message.stderr
+            self._stderr += message.stderr
         elif kind == "exited":
             self.status = message.exited
         return True
 
     def until(self, text: bytes) -> None:
         """Read until stdout holds `text`. Raises AssertionError at the end of the stream."""
-        while text not in self.stdout:
+        while text not in self._stdout:
             assert self.step(), f"ended without {text!r}: {self.stdout!r} {self.stderr!r}"
 
     def finish(self) -> Any:
