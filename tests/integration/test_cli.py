@@ -1,4 +1,4 @@
-"""The `corten` command against a real engine: streams, exit codes, lists. Signals and terminals: `test_cli_terminals`."""
+"""The `corten` command against a real engine: streams, exit codes, lists. Terminals: `test_cli_terminals`."""
 
 from __future__ import annotations
 
