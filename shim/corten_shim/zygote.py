@@ -1,16 +1,19 @@
-"""The zygote: imports everything once and forks a shim per request.
+"""The zygote: imports everything once and keeps one fork ahead of the daemon's requests.
 
-Owns the daemon's control socket (unix seqpacket, one descriptor with each request). It does next to nothing itself
-between two forks: a page it writes to is shared with no shim any more. So the child reads the request and answers it,
-also where the answer is an error. The zygote ends when the daemon closes the socket; its shims live on.
+Owns the forking. The daemon's control socket (unix seqpacket, one descriptor with each request) is read by the spare, a
+child that waits to become a shim: a request finds a process that is there already, and the zygote writes to no page it
+shares with its shims. The spare answers, also where the answer is an error, and tells the zygote to fork the next. The
+zygote and its spare end when the daemon closes the socket; shims live on.
 
-    daemon --spawn NUL id NUL bundle + fd--> zygote --fork--> shim --id NUL "pid" NUL number--> daemon
+    daemon --spawn NUL id NUL bundle + fd--> spare, from now on the shim --id NUL "pid" NUL number--> daemon
+                                             └── one byte ──> zygote --fork--> the next spare
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 
@@ -42,23 +45,38 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     placement.join(cgroup_parent)
     tasks = Tasks()
     rehearse(state, tasks)
-    inherit_signals()
+    wanted, want = os.pipe2(os.O_CLOEXEC)
+    spares: list[int] = []
+    inherit_signals(want, spares)
     gc.collect()
     gc.freeze()
     gc.disable()
+    poll = select.poll()
+    poll.register(wanted, select.POLLIN)
+    poll.register(control, 0)  # its end is told all the same
+    keep_spare(control, want, spares, tasks)
     control.send(b"ready\0%d" % os.getpid())
     while True:
-        message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
-        if not message and not fds:
+        if any(fd != wanted for fd, _ in poll.poll()):
             return
-        if os.fork() == 0:
-            become_shim(control, message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
-        for fd in fds:
-            os.close(fd)
+        for _ in os.read(wanted, 64):
+            keep_spare(control, want, spares, tasks)
 
 
-def inherit_signals() -> None:
-    """Set up what each shim needs as well, once: a shim ignores what would end it, and hears of its children."""
+def keep_spare(control: socket.socket, want: int, spares: list[int], tasks: Tasks) -> None:
+    """Fork the child that takes the next request; its pid is put into `spares`."""
+    zygote = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        be_spare(control, want, tasks, zygote)
+    spares[:] = [pid]
+
+
+def inherit_signals(want: int, spares: list[int]) -> None:
+    """Set up what each shim needs as well, once: a shim ignores what would end it, and hears of its children.
+
+    In the zygote, a spare that died without a request is asked for anew.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     zygote = os.getpid()
@@ -66,29 +84,54 @@ def inherit_signals() -> None:
     def child_ended(number: int, frame: object) -> None:
         while os.getpid() == zygote:  # in a shim the wakeup descriptor has told already
             try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    return
+                pid = os.waitpid(-1, os.WNOHANG)[0]
             except ChildProcessError:
                 return
+            if pid == 0:
+                return
+            if pid in spares:
+                spares.clear()
+                os.write(want, b"1")
 
     signal.signal(signal.SIGCHLD, child_ended)
 
 
+def be_spare(control: socket.socket, want: int, tasks: Tasks, zygote: int) -> None:
+    """In the forked child: wait for a request, then be its shim. Never returns."""
+    try:
+        # Until there is a container to own, end with the zygote: the daemon sees by the socket's end that it is gone.
+        libc.prctl(const.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != zygote:
+            os._exit(0)
+        close_others(control.fileno(), want)
+        os.setsid()
+        set_name("corten-spare")
+        libc.become_subreaper()
+        message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
+        if not message and not fds:
+            os._exit(0)
+        libc.prctl(const.PR_SET_PDEATHSIG, 0)
+        os.write(want, b"1")
+        os.close(want)
+        become_shim(control, message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
+    finally:
+        os._exit(1)
+
+
 def become_shim(control: socket.socket, message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool) -> None:
-    """In the forked child: answer the request and, unless it is wrong, be the shim. Never returns."""
+    """Answer the request and, unless it is wrong, be the shim. Never returns."""
     answer = Answer(control)
     status = 1
     bundle = ""
     try:
+        for fd in fds:
+            os.set_inheritable(fd, False)
         if truncated:
             raise BadRequest(f"the request is longer than {REQUEST_LIMIT} bytes")
         answer.container_id, bundle = parse(message)
         if len(fds) != 1:
             raise BadRequest(f"{len(fds)} descriptors came with the request; one is needed, the first connection")
-        close_others(control.fileno(), fds[0])
-        os.setsid()
         set_name("corten-shim")
-        libc.become_subreaper()
         first = socket.socket(fileno=fds[0])
         server.main(answer.container_id, bundle, first, tasks, lambda: answer.send("pid", str(os.getpid())))
         status = 0
