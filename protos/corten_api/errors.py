@@ -5,12 +5,16 @@ Owns the kinds and what they carry. Knows no transport: `corten_api.status` maps
 
 from __future__ import annotations
 
+_NAME_SHOWN = 300
+_DETAIL_SHOWN = 3000
+
 
 class CortenError(Exception):
     """Base of every error of the closed set; only its subclasses are raised.
 
     `kind` is the noun that was wrong ("image", "container", "executable"), `name` its value as given,
-    `detail` what is wrong with it and what would be right.
+    `detail` what is wrong with it and what would be right. As text it is one line of printable characters, whatever
+    the value holds: it goes to terminals and logs.
     """
 
     def __init__(self, kind: str, name: str, detail: str) -> None:
@@ -20,8 +24,9 @@ class CortenError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
-        subject = f'{self.kind} "{self.name}"' if self.name else self.kind
-        return f"{subject}: {self.detail}" if subject else self.detail
+        subject = f'{self.kind} "{_shown(self.name, _NAME_SHOWN)}"' if self.name else self.kind
+        detail = _shown(self.detail, _DETAIL_SHOWN)
+        return f"{subject}: {detail}" if subject else detail
 
 
 class NotFound(CortenError):
@@ -96,3 +101,12 @@ LEAVES: tuple[type[CortenError], ...] = (
     DataLoss,
     Internal,
 )
+
+
+def _shown(text: str, limit: int) -> str:
+    """`text` without control characters, cut after `limit` characters."""
+    if len(text) > limit:
+        text = f"{text[:limit]}..."
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

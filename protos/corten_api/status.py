@@ -10,6 +10,7 @@ from corten_api import errors
 from corten_api.errors import CortenError
 
 DETAIL_KEY = "corten-error-bin"
+_NAME_LIMIT, _DETAIL_LIMIT = 600, 2400  # bytes: all headers together take 8 KiB
 
 CODES: dict[type[CortenError], int] = {
     errors.Cancelled: 1,
@@ -36,9 +37,17 @@ def code_of(error: CortenError) -> int:
 
 
 def encode(error: CortenError) -> bytes:
-    """`error` as the value of the `corten-error-bin` trailer: kind, name and detail, each ended by a NUL."""
-    fields = (error.kind, error.name, error.detail)
-    return b"".join(field.replace("\0", "\ufffd").encode("utf-8", "replace") + b"\0" for field in fields)
+    """`error` as the value of the `corten-error-bin` trailer: kind, name and detail, each ended by a NUL.
+
+    What is too long for a header is cut.
+    """
+    fields = ((error.kind, _NAME_LIMIT), (error.name, _NAME_LIMIT), (error.detail, _DETAIL_LIMIT))
+    return b"".join(cut(field.replace("\0", "\ufffd"), limit) + b"\0" for field, limit in fields)
+
+
+def cut(text: str, limit: int) -> bytes:
+    """As much of `text` as fits into `limit` bytes of UTF-8, in whole characters."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore").encode()
 
 
 def decode(code: int, message: str, trailer: bytes | None) -> CortenError:

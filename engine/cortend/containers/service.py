@@ -93,8 +93,7 @@ class ContainerService:
             after = (batch[-1].created_at_ns, batch[-1].id)
         if len(found) <= limit:
             return found, ""
-        last = found[limit - 1]
-        return found[:limit], f"{last.created_at_ns}-{last.id}"
+        return found[:limit], page_token(found[limit - 1])
 
     async def create(self, namespace: str, config: ContainerConfig, *, name: str = "", request_id: str = "") -> Created:
         """Make a container; durable when it returns, unless it is to remove itself.
@@ -238,6 +237,11 @@ def _wanted(container: Container, *, all: bool, labels: Mapping[str, str]) -> bo
 def all_match(have: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether every wanted label is there; one with an empty value is wanted with any."""
     return not any(key not in have or (value and have[key] != value) for key, value in wanted.items())
+
+
+def page_token(last: Container) -> str:
+    """What the page behind `last` is asked with."""
+    return f"{last.created_at_ns}-{last.id}"
 
 
 def _parse_token(token: str) -> tuple[int, str] | None:

@@ -41,6 +41,7 @@ RLIMITS = frozenset(name[7:].lower() for name in dir(resource) if name.startswit
 }
 _MAX_STRING = 128 << 10  # MAX_ARG_STRLEN of the kernel
 _MAX_LABELS = 4096
+_MAX_TEXT = 1 << 20  # of everything together: a message with it has to fit, and the kernel takes no more of arguments
 
 
 def check(config: ContainerConfig, *, host_cpus: int) -> None:
@@ -123,6 +124,12 @@ def _check_strings(config: ContainerConfig) -> None:
                 raise InvalidArgument(kind, value.replace("\0", "\\0"), "it holds a NUL character")
             if len(value) > _MAX_STRING:
                 raise InvalidArgument(kind, value[:40] + "...", f"it is longer than {_MAX_STRING} bytes")
+    texts = (*config.entrypoint, *config.command, *config.environment, *config.extra_hosts)
+    pairs = (*config.labels.items(), *config.annotations.items())
+    total = sum(len(each.encode()) for each in (*texts, *(part for pair in pairs for part in pair)))
+    if total > _MAX_TEXT:
+        detail = f"arguments, environment, labels and hosts take {total} bytes together; {_MAX_TEXT} are allowed"
+        raise InvalidArgument("container", "", detail)
     for entry in config.environment:
         if not entry or entry.startswith("="):
             raise InvalidArgument("environment", entry, '"NAME=value" is needed')

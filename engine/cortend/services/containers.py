@@ -8,11 +8,13 @@ import msgspec
 from corten_api.v1 import containers_pb2 as pb
 from corten_api.v1 import containers_pb2_grpc
 
-from cortend.containers.service import ContainerService
+from cortend.containers.service import ContainerService, page_token
 from cortend.domain.containers import Container
 from cortend.domain.layout import Layout
 from cortend.services.container_messages import config_of, container_message
 from cortend.services.context import namespace_of
+
+_PAGE_BYTES = 2 << 20  # of one page: clients take 4 MiB where nobody told them otherwise
 
 
 class ContainersService(containers_pb2_grpc.ContainersServicer):
@@ -40,7 +42,16 @@ class ContainersService(containers_pb2_grpc.ContainersServicer):
             size=request.page.size,
             token=request.page.token,
         )
-        return pb.ListContainersResponse(containers=[self._message(each) for each in found], next_token=token)
+        messages: list[Any] = []
+        size = 0
+        for each in found:
+            message = self._message(each)
+            size += message.ByteSize()
+            if messages and size > _PAGE_BYTES:
+                token = page_token(found[len(messages) - 1])
+                break
+            messages.append(message)
+        return pb.ListContainersResponse(containers=messages, next_token=token)
 
     async def Rename(self, request: Any, context: Any) -> Any:
         await self._containers.rename(namespace_of(context), request.container, request.new_name)

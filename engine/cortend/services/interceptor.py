@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _WAITS = frozenset({"/corten.v1.Tasks/Wait"})
-_DETAILS_MAX = 4096  # bytes of a status message: headers have a limit
+_DETAILS_MAX = 1500  # bytes of a status message: headers have a limit
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -124,6 +124,6 @@ def _unexpected(error: Exception, method: str) -> CortenError:
 
 
 async def _abort(context: Any, error: CortenError) -> NoReturn:
-    context.set_trailing_metadata(((status.DETAIL_KEY, status.encode(error)[:_DETAILS_MAX]),))
-    await context.abort(_CODES[status.code_of(error)], str(error)[:_DETAILS_MAX])
+    context.set_trailing_metadata(((status.DETAIL_KEY, status.encode(error)),))
+    await context.abort(_CODES[status.code_of(error)], status.cut(str(error), _DETAILS_MAX).decode())
     raise AssertionError("abort returned")

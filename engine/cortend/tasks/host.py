@@ -88,6 +88,8 @@ def _parse(text: str) -> list[Device]:
     except OSError as error:
         raise NotFound("device", source, error.strerror or "cannot be looked at") from error
     if stat.S_ISDIR(status.st_mode):
+        if not os.path.realpath(source).startswith("/dev/"):
+            raise InvalidArgument("device", source, "of directories only those below /dev are taken")
         return list(_below(Path(source), target, access))
     device = _node(status, target, access)
     if device is None:

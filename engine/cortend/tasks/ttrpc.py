@@ -11,7 +11,7 @@ import socket
 from typing import TypeVar
 
 from corten_api import status
-from corten_api.errors import CortenError, DeadlineExceeded, Internal, Unavailable
+from corten_api.errors import CortenError, DeadlineExceeded, Internal, InvalidArgument, Unavailable
 from corten_api.shim import corten_pb2, ttrpc_pb2
 from corten_shim import ttrpc
 from google.protobuf.message import DecodeError, Message
@@ -53,7 +53,7 @@ class Client(asyncio.Protocol):
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[stream] = future
         try:
-            self._transport.write(ttrpc.encode(stream, ttrpc.REQUEST, envelope.SerializeToString()))
+            self._transport.write(_frame(stream, envelope, self.name))
             async with asyncio.timeout(timeout):
                 payload = await future
         except TimeoutError:
@@ -99,6 +99,13 @@ class Client(asyncio.Protocol):
 
     def _gone(self) -> Unavailable:
         return Unavailable("shim", self.name, "the connection to it is closed")
+
+
+def _frame(stream: int, envelope: ttrpc_pb2.Request, name: str) -> bytes:
+    try:
+        return ttrpc.encode(stream, ttrpc.REQUEST, envelope.SerializeToString())
+    except ttrpc.ProtocolError as error:
+        raise InvalidArgument("container", name, f"its shim cannot be asked that: {error}") from None
 
 
 def error_of(answer: ttrpc_pb2.Status) -> CortenError:
