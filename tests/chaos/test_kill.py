@@ -204,11 +204,14 @@ def test_a_crash_around_the_exit_of_containers_that_remove_themselves(running: R
 # the other processes
 
 
-def test_a_zygote_that_was_killed_is_replaced_by_the_next_start(running: Running, daemon: Daemon) -> None:
+@pytest.mark.parametrize("which", [["corten-zygote"], ["corten-spare"], ["corten-zygote", "corten-spare"]])
+def test_a_zygote_that_was_killed_is_replaced_by_the_next_start(
+    running: Running, daemon: Daemon, which: list[str]
+) -> None:
     container = running.run("sh", "-c", COUNT)
     for _ in range(2):
-        (zygote,) = consistency.named(daemon, "corten-zygote")
-        os.kill(zygote, signal.SIGKILL)
+        for pid in {pid for name in which for pid in consistency.named(daemon, name)}:
+            os.kill(pid, signal.SIGKILL)
         other = running.run("sh", "-c", COUNT)
         useful(running, other)
     useful(running, container)

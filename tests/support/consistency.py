@@ -56,11 +56,16 @@ def _look(daemon: Daemon) -> list[str]:
     found += [f"log of no container: {name}" for name in _names(daemon.root / "containers") - every]
     found += _differ("container's snapshot", _active(daemon), every)
     found += _differ("cgroup", {path.name for path in leftovers.cgroups(daemon.cgroup)} & _ids(daemon), set(live))
-    helpers = {pid for name in ("corten-shim", "corten-zygote") for pid in named(daemon, name)}
-    if len(helpers) != len(live) + 1:
-        found += [f"{len(live)} containers, one zygote and", *(leftovers.describe(pid) for pid in sorted(helpers))]
+    found += [f"shim of nothing: {leftovers.describe(pid)}" for pid in named(daemon, "corten-shim") - _shims(live)]
+    for helper in ("corten-zygote", "corten-spare"):
+        if len(named(daemon, helper)) != 1:
+            found.append(f"{helper}: {len(named(daemon, helper))} of them")
     found += [f"snapshot to be deleted: {path}" for path in (daemon.root / "snapshots").glob("trash-*")]
     return found + leftovers.mounts(str(daemon.root)) + leftovers.mounts(f"{daemon.state}/shims")
+
+
+def _shims(live: dict[str, containers_pb2.ContainerState]) -> set[int]:
+    return {state.shim_pid for state in live.values()}
 
 
 def _differ(what: str, found: set[str], wanted: set[str]) -> list[str]:
