@@ -42,7 +42,7 @@ def encode(error: CortenError) -> bytes:
     What is too long for a header is cut.
     """
     fields = ((error.kind, _NAME_LIMIT), (error.name, _NAME_LIMIT), (error.detail, _DETAIL_LIMIT))
-    return b"".join(cut(field.replace("\0", "\ufffd"), limit) + b"\0" for field, limit in fields)
+    return b"".join(cut(field.replace("\0", "\\x00"), limit) + b"\0" for field, limit in fields)
 
 
 def cut(text: str, limit: int) -> bytes:
