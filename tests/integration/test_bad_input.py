@@ -13,24 +13,20 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from corten_api import status
-from corten_api.errors import CortenError
 from corten_api.v1 import containers_pb2 as pb
-from corten_api.v1 import content_pb2, images_pb2, snapshots_pb2
+from corten_api.v1 import images_pb2
 
-from tests.support import consistency, leftovers
 from tests.support.daemon import Daemon
 from tests.support.fake_registry import INDEX, MANIFEST, FakeRegistry, descriptor, digest, served
 from tests.support.images import TestImage
 from tests.support.layers import Member, archive, file, symlink
 from tests.support.programs import run
+from tests.support.refusals import nothing_left, refusal, told
 from tests.support.running import Running, eventually
 
 pytestmark = pytest.mark.root
@@ -62,55 +58,6 @@ def registry() -> Iterator[FakeRegistry]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)
     loop.close()
-
-
-def traces(daemon: Daemon) -> set[str]:
-    """All that the engine keeps: records, snapshots, blobs, bundles, logs, cgroups and processes, described."""
-    api = daemon.api
-    containers = api.containers.List(pb.ListContainersRequest(all=True), timeout=30).containers
-    snapshots = api.snapshots.List(snapshots_pb2.ListSnapshotsRequest(), timeout=30).snapshots
-    blobs = api.content.List(content_pb2.ListContentRequest(), timeout=30).blobs
-    images = api.images.List(images_pb2.ListImagesRequest(), timeout=30).images
-    found = {f"container {each.name} ({each.id})" for each in containers}
-    found |= {f"snapshot {each.name}" for each in snapshots}
-    found |= {f"blob {each.digest}" for each in blobs}
-    found |= {f"image {each.id} {each.names}" for each in images}
-    for pattern in ("content/ingest/*", "containers/*", "snapshots/*"):
-        found |= {str(path) for path in daemon.root.glob(pattern)}
-    found |= {str(path) for path in (daemon.state / "shims").glob("*")}
-    found |= {
-        str(path) for path in leftovers.cgroups(daemon.cgroup) if path.name not in (daemon.directory.name, "shims")
-    }
-    helpers = {pid for name in ("corten-zygote", "corten-spare") for pid in consistency.named(daemon, name)}
-    found |= {leftovers.describe(pid) for pid in leftovers.processes_in(daemon.cgroup) if pid not in helpers}
-    return found | set(leftovers.mounts(str(daemon.directory)))
-
-
-@contextmanager
-def nothing_left(daemon: Daemon, *, but: Callable[[str], bool] = lambda _: False) -> Iterator[None]:
-    """What the block adds to the engine is gone soon after it, save what `but` names; nothing else is gone either."""
-    before = traces(daemon)
-    yield
-    left = leftovers.gone(lambda: [each for each in traces(daemon) - before if not but(each)])
-    assert left == []
-    assert {each for each in before - traces(daemon) if "/snapshots/trash-" not in each} == set()
-
-
-def refusal(call: Callable[[], object]) -> CortenError:
-    """The error that `call` ends with, as the client decodes it."""
-    with pytest.raises(grpc.RpcError) as raised:
-        call()
-    error: Any = raised.value
-    trailer = dict(error.trailing_metadata()).get(status.DETAIL_KEY)
-    assert trailer is not None, f"an error of the closed set: {error}"
-    decoded = status.decode(error.code().value[0], error.details(), trailer)
-    assert error.details().startswith(str(decoded)[:40])
-    assert error.details().isprintable()
-    return decoded
-
-
-def told(error: CortenError) -> tuple[str, str, str]:
-    return type(error).__name__, error.kind, error.name
 
 
 def pull(daemon: Daemon, reference: str) -> None:
@@ -415,67 +362,3 @@ def test_nothing_planted_runs_when_all_is_well_nor_in_an_exec_that_fails(daemon:
 
 def _of_exec(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name in ("user", "working_directory", "environment")}
-
-
-# values that nobody thought of
-
-ODD = ["a\0b", "a\nb", "\x1b[31mred", "x" * 5000, "☃" * 2000, "../../x", "/", "=", ":::", "9" * 40, "/proc/self/fd/0"]
-TEXTS = ("image", "working_directory", "user", "hostname", "stop_signal", "network", "domainname")
-LISTS = ("environment", "entrypoint", "extra_hosts", "command")
-
-
-def odd_configs(value: str) -> Iterator[dict[str, Any]]:
-    yield from ({each: value} for each in TEXTS)
-    yield from ({each: [value]} for each in LISTS)
-    yield {"labels": {value: value}, "annotations": {value: value}}
-    for field in ("source", "target", "propagation"):
-        mount: dict[str, Any] = {"type": pb.MountPoint.TYPE_BIND, "source": "/usr", "target": "/x", field: value}
-        yield {"mounts": [pb.MountPoint(**mount)]}
-    yield {"mounts": [pb.MountPoint(type=pb.MountPoint.TYPE_TMPFS, target="/x", options=[value])]}
-    yield {"security": pb.Security(cap_add=[value])}
-    yield {"security": pb.Security(devices=[value])}
-    yield {"ulimits": [pb.Ulimit(name=value, soft=1, hard=1)]}
-    yield {"resources": pb.Resources(cpuset_cpus=value)}
-
-
-@pytest.mark.parametrize("value", ODD, ids=[str(number) for number in range(len(ODD))])
-def test_whatever_the_value_it_is_taken_or_named_in_one_line(daemon: Daemon, running: Running, value: str) -> None:
-    with nothing_left(daemon):
-        for config in odd_configs(value):
-            command = config.pop("command", ["true"])
-            container = accepted(lambda c=config, w=command: running.create(*w, **c))  # type: ignore[misc]
-            if container is not None:
-                accepted(lambda c=container: running.start(c))  # type: ignore[misc]
-                running.delete(container, force=True)
-
-
-def accepted(call: Callable[[], Any]) -> Any:
-    """What `call` gave, None where it was refused: in one line that blames the value and holds no control character."""
-    answers: list[Any] = []
-    with suppress(grpc.RpcError):
-        answers.append(call())
-    if answers:
-        return answers[0]
-    error = refusal(call)
-    assert type(error).__name__ not in ("Internal", "Unavailable"), error
-    assert str(error).isprintable()
-    return None
-
-
-def test_what_is_too_large_for_a_message_is_refused_and_the_rest_listed_in_pages(
-    daemon: Daemon, running: Running
-) -> None:
-    with nothing_left(daemon):
-        many = [f"A{number}={'x' * 1000}" for number in range(1100)]
-        assert told(refusal(lambda: running.create("true", environment=many))) == ("InvalidArgument", "container", "")
-    container = running.run("sleep", "60")
-    assert type(refusal(lambda: running.exec(container, *["x" * 1000] * 5000))).__name__ == "InvalidArgument"
-    made = {container} | {running.create("true", environment=many[:1000]) for _ in range(3)}
-    first = daemon.api.containers.List(pb.ListContainersRequest(all=True), timeout=30)
-    rest = pb.ListContainersRequest(all=True)
-    rest.page.token = first.next_token
-    second = daemon.api.containers.List(rest, timeout=30)
-    assert not second.next_token
-    assert sorted(each.id for each in (*first.containers, *second.containers)) == sorted(made)
-    for each in made:
-        running.delete(each, force=True)
