@@ -187,6 +187,7 @@ class SocketTransport:
         self._wire: _Wire | None = None
         self._ending: list[_Wire] = []  # take no new calls; those they have go on
         self._opening = threading.Lock()
+        self.reads_files = address.startswith("unix://") and os.geteuid() == 0
 
     async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
         exchange = self._open(path, reply, options=options)

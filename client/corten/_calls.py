@@ -36,7 +36,13 @@ class Exchange(Protocol[C]):
 
 
 class Transport(Protocol):
-    """Calls of one engine."""
+    """Calls of one engine.
+
+    `reads_files`: the engine is on this machine, its files may be opened, and a read of one may block.
+    """
+
+    @property
+    def reads_files(self) -> bool: ...
 
     async def unary(self, path: str, request: Any, reply: Parser[M], *, options: Options) -> M:
         """One request, one answer. Raises CortenError."""

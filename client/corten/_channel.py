@@ -60,6 +60,8 @@ def open_async(address: str) -> Transport:
 
 
 class _AioTransport:
+    reads_files = False  # nothing may block the event loop
+
     def __init__(self, address: str) -> None:
         self._address = address
         self._channel: Any = None

@@ -14,6 +14,7 @@ from corten.exits import ExitStatus, exit_status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten._calls import Exchange
+    from corten._direct import DirectOutput
 
 STDIN_CHUNK = 1 << 20
 
@@ -62,6 +63,7 @@ class AsyncAttachment:
 
     def __init__(self, exchange: Exchange[Received], *, terminal: bool) -> None:
         self._exchange = exchange
+        self._direct: DirectOutput | None = None
         self.terminal = terminal
         self.exit_status: ExitStatus | None = None
 
@@ -69,6 +71,13 @@ class AsyncAttachment:
         """The next bytes, None once the process has ended and everything was read."""
         if self.exit_status is not None:
             return None
+        if self._direct is not None:
+            output = self._direct.read()
+            if output is not None:
+                return Output(stream=output[0], data=bytes(output[1]))
+            direct, self._direct = self._direct, None
+            direct.close()
+            await self._tell("WHOLE" if direct.whole else "CUT")
         message = await self._exchange.receive()
         if isinstance(message, Output):
             return message
@@ -83,7 +92,20 @@ class AsyncAttachment:
             self.exit_status = exit_status(message.exited)
             self._exchange.cancel()
             return None
+        if kind == "direct":
+            await self._go_direct(message.direct.directory, message.direct.token)
         return await self.read()
+
+    async def _go_direct(self, directory: str, token: bytes) -> None:
+        from corten._direct import DirectOutput
+
+        try:
+            self._direct = DirectOutput(directory, token)
+        except OSError:  # the engine's files cannot be seen from here
+            await self._tell("UNREACHABLE")
+
+    async def _tell(self, end: str) -> None:
+        await self._exchange.send(tasks_pb2.AttachRequest(direct_end=f"DIRECT_END_{end}"))
 
     async def write(self, data: bytes) -> None:
         """To stdin. Returns when the engine has room for it; what comes after the process's end is dropped."""
@@ -102,6 +124,8 @@ class AsyncAttachment:
     async def detach(self) -> None:
         """Leave; the process goes on. Fine after its end."""
         self._exchange.cancel()
+        if self._direct is not None:
+            self._direct.leave()
 
     async def __aenter__(self) -> AsyncAttachment:
         return self

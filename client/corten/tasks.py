@@ -142,6 +142,7 @@ class AsyncTasks:
         opening = tasks_pb2.AttachRequest.Open(
             container=container, exec_id=exec_id, stdin=stdin, stdout=stdout, stderr=stderr, logs=logs
         )
+        opening.direct = self._calls.transport.reads_files and (stdout or stderr)
         if size is not None:
             opening.size.CopyFrom(tasks_pb2.TerminalSize(width=size[0], height=size[1]))
         exchange = await self._calls.open("Tasks/Attach", streams.Reply, timeout=timeout)

@@ -14,11 +14,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cortend.domain.containers import ExecConfig, ExitStatus
 from cortend.services.container_messages import timestamp
-from cortend.tasks.attach import AttachOptions
+from cortend.tasks.attach import AttachOptions, DirectEnd
 from cortend.tasks.crilog import LogEntry
 from cortend.tasks.logs import LogFilter
 from cortend.tasks.manager import Condition
 
+_DIRECT_ENDS: dict[int, DirectEnd] = {
+    pb.DIRECT_END_WHOLE: DirectEnd.WHOLE,
+    pb.DIRECT_END_CUT: DirectEnd.CUT,
+    pb.DIRECT_END_UNREACHABLE: DirectEnd.UNREACHABLE,
+}
 _CONDITIONS: dict[int, Condition] = {
     pb.WaitTaskRequest.CONDITION_NOT_RUNNING: Condition.NOT_RUNNING,
     pb.WaitTaskRequest.CONDITION_NEXT_EXIT: Condition.NEXT_EXIT,
@@ -66,6 +71,10 @@ def size_of(message: Any) -> tuple[int, int] | None:
     return message.width, message.height
 
 
+def direct_end_of(value: int) -> DirectEnd:
+    return _DIRECT_ENDS.get(value, DirectEnd.CUT)
+
+
 def attach_options(message: Any) -> AttachOptions:
     return AttachOptions(
         exec_id=message.exec_id,
@@ -74,6 +83,7 @@ def attach_options(message: Any) -> AttachOptions:
         stderr=message.stderr,
         size=size_of(message.size) if message.HasField("size") else None,
         logs=message.logs,
+        direct=message.direct,
     )
 
 

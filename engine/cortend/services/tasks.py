@@ -17,13 +17,14 @@ from cortend.services.context import namespace_of
 from cortend.services.task_messages import (
     attach_options,
     condition_of,
+    direct_end_of,
     exec_config,
     exit_message,
     log_filter,
     log_message,
     size_of,
 )
-from cortend.tasks.attach import Attachment
+from cortend.tasks.attach import Attachment, Direct, DirectEnd
 from cortend.tasks.facade import Tasks
 from cortend.tasks.stream import Channel
 
@@ -111,9 +112,11 @@ class TasksService(tasks_pb2_grpc.TasksServicer):
                 await asyncio.gather(feeding, return_exceptions=True)
 
 
-def _response(output: tuple[Channel, bytes] | ExitStatus) -> Any:
+def _response(output: tuple[Channel, bytes] | Direct | ExitStatus) -> Any:
     if isinstance(output, ExitStatus):
         return pb.AttachResponse(exited=exit_message(output))
+    if isinstance(output, Direct):
+        return pb.AttachResponse(direct=pb.AttachResponse.Direct(directory=output.directory, token=output.token))
     channel, data = output
     return pb.AttachResponse(stderr=data) if channel is Channel.STDERR else pb.AttachResponse(stdout=data)
 
@@ -126,8 +129,11 @@ async def _feed(requests: AsyncIterator[Any], attachment: Attachment) -> None:
             await attachment.write(request.stdin)
         elif kind == "close_stdin":
             await attachment.close_stdin()
+        elif kind == "direct_end":
+            attachment.direct_ended(direct_end_of(request.direct_end))
         elif kind == "resize":
             size = size_of(request.resize)
             if size is not None:
                 await attachment.resize(*size)
     await attachment.close_stdin()
+    attachment.direct_ended(DirectEnd.CUT)  # unless it said so before, it never will

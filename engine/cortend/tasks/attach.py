@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from corten_api.errors import CortenError, FailedPrecondition, NotFound, Unavailable
 
@@ -24,7 +25,25 @@ from cortend.tasks.pending import Waiting
 from cortend.tasks.stream import Channel, Stream
 
 Output = tuple[Channel, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direct:
+    """Where the client reads the output itself: the bundle's directory and a token for its stream socket."""
+
+    directory: str
+    token: bytes
+
+
 _LOST_SHIM = 15.0  # until a lost shim's container is cleared away and recorded
+
+
+class DirectEnd(Enum):
+    """How the client fared with it."""
+
+    WHOLE = "whole"
+    CUT = "cut"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +54,7 @@ class AttachOptions:
     stderr: bool = False
     size: tuple[int, int] | None = None
     logs: bool = False
+    direct: bool = False
 
 
 class Attachment:
@@ -50,6 +70,8 @@ class Attachment:
         self._task: LiveTask | None = None
         self._process: Process | None = None
         self._stream: Stream | None = None
+        self._direct: Direct | None = None
+        self._direct_end: asyncio.Future[DirectEnd] = asyncio.get_running_loop().create_future()
         self._since = 0
         self.terminal = container.config.terminal
 
@@ -72,21 +94,24 @@ class Attachment:
             self._manager.pending.discard(self._container.id, self._waiting)
         await self._stack.aclose()
 
-    async def outputs(self) -> AsyncGenerator[Output | ExitStatus, None]:
+    async def outputs(self) -> AsyncGenerator[Output | Direct | ExitStatus, None]:
         """What the process writes, then how it ended. Raises Unavailable when the shim dropped this attacher."""
         task = await self._started()
-        process, stream = self._process, self._stream
-        if process is None or stream is None:
+        process, direct = self._process, self._direct
+        if process is None or (self._stream is None and direct is None):
             raise Unavailable("container", self._container.name, "its streams are gone")
         if self._options.logs:
             async for output in self._logged():
                 yield output
+        if direct is not None:
+            yield direct
         if self._options.exec_id:
             await self._execs.start(task, process)
             if self._options.size is not None:
                 await self.resize(*self._options.size)
-        whole = False
-        while not whole:
+        whole = direct is not None and await self._direct_end is DirectEnd.WHOLE
+        stream = await self._relay(task) if direct is not None else self._stream
+        while stream is not None and not whole:
             try:
                 channel, data = await stream.read()
             except Unavailable:
@@ -96,6 +121,20 @@ class Attachment:
                 yield channel, data
         await self._stack.aclose()  # from here on nobody waits for this reader
         yield await self._exit(task, process, whole=whole)
+
+    def direct_ended(self, end: DirectEnd) -> None:
+        """What the client says of reading the output itself."""
+        if not self._direct_end.done():
+            self._direct_end.set_result(end)
+
+    async def _relay(self, task: LiveTask) -> Stream | None:
+        """The client's own stream, where it could not open it; its token is as good here."""
+        if self._direct is None or self._direct_end.result() is not DirectEnd.UNREACHABLE:
+            return None
+        opening = task.shim.open(self._direct.token, name=self._options.exec_id or self._container.id)
+        stream = await within(self._container.name, opening, CALL)
+        self._stack.callback(stream.close)
+        return stream
 
     async def write(self, data: bytes) -> None:
         """Feed stdin; waits while the process does not read. Ignored once nobody reads it."""
@@ -137,18 +176,31 @@ class Attachment:
             raise FailedPrecondition("exec", options.exec_id, "it has ended")
         await self._stack.enter_async_context(process.streaming())
         try:
-            call = task.shim.attach(
-                exec_id=options.exec_id, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr
-            )
-            stream = await within(self._container.name, call, CALL)
+            await self._open(task)
         except BaseException:
             await self._stack.aclose()
             raise
-        self._stack.callback(stream.close)
         self._since = time.time_ns()
-        self._task, self._process, self._stream = task, process, stream
+        self._task, self._process = task, process
         if options.size is not None and process.started:
             await self.resize(*options.size)
+
+    async def _open(self, task: LiveTask) -> None:
+        """The stream, or for a client that reads the output itself its token, and a stream for stdin alone."""
+        options, ours = self._options, not self._options.direct
+        if options.direct:
+            reserving = task.shim.reserve(exec_id=options.exec_id, stdout=options.stdout, stderr=options.stderr)
+            token = await within(self._container.name, reserving, CALL)
+            self._direct = Direct(directory=str(task.shim.bundle), token=token)
+        if ours or options.stdin:
+            opening = task.shim.attach(
+                exec_id=options.exec_id,
+                stdin=options.stdin,
+                stdout=options.stdout and ours,
+                stderr=options.stderr and ours,
+            )
+            stream = self._stream = await within(self._container.name, opening, CALL)
+            self._stack.callback(stream.close)
 
     async def _started(self) -> LiveTask:
         """The task, once there is one."""
@@ -183,6 +235,4 @@ class Attachment:
 
 
 def _without_stdin(options: AttachOptions) -> AttachOptions:
-    return AttachOptions(
-        exec_id=options.exec_id, stdout=options.stdout, stderr=options.stderr, size=options.size, logs=options.logs
-    )
+    return replace(options, stdin=False)

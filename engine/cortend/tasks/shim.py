@@ -162,19 +162,30 @@ class Shim:
         self, *, exec_id: str = "", stdin: bool = False, stdout: bool = True, stderr: bool = True
     ) -> Stream:
         """A stream of a process; from here on nothing it writes is missed."""
+        token = await self.reserve(exec_id=exec_id, stdin=stdin, stdout=stdout, stderr=stderr)
+        return await self.open(token, name=exec_id or self.container_id)
+
+    async def open(self, token: bytes, *, name: str) -> Stream:
+        """The stream that was reserved with `token`."""
+        sock = await _connect(self.bundle, "stream.sock")
+        try:
+            await asyncio.get_running_loop().sock_sendall(sock, token)
+        except OSError as error:
+            sock.close()
+            raise Unavailable("shim", self.container_id, f"does not take streams: {error.strerror}") from error
+        return Stream(sock, name=name)
+
+    async def reserve(
+        self, *, exec_id: str = "", stdin: bool = False, stdout: bool = True, stderr: bool = True
+    ) -> bytes:
+        """The token of a stream that somebody opens within 10 s; from here on nothing is missed."""
         request = corten_pb2.AttachRequest(
             id=self.container_id, exec_id=exec_id, stdin=stdin, stdout=stdout, stderr=stderr
         )
         answer = await self._client.call(
             wire.SHIM_SERVICE, "Attach", request, corten_pb2.AttachResponse, timeout=CALL_SECONDS
         )
-        sock = await _connect(self.bundle, "stream.sock")
-        try:
-            await asyncio.get_running_loop().sock_sendall(sock, answer.token)
-        except OSError as error:
-            sock.close()
-            raise Unavailable("shim", self.container_id, f"does not take streams: {error.strerror}") from error
-        return Stream(sock, name=exec_id or self.container_id)
+        return answer.token
 
     async def _task(self, method: str, request: Message, answer: type[Answer]) -> Answer:
         return await self._client.call(_TASK, method, request, answer, timeout=CALL_SECONDS)
