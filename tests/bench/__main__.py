@@ -17,24 +17,29 @@ from tests.bench.rows import ROWS, Field
 from tests.support import images, leftovers
 from tests.support.daemon import Daemon
 
+MEMORY = "/dev/shm"
+
 
 def main() -> int:
     arguments = _parse()
     if os.geteuid() != 0:
         print("tests/bench/run: containers need root", file=sys.stderr)
         return 1
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed command is compiled
     wanted = arguments.only or list(ROWS)
     with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="cb-", dir=arguments.directory))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        # As on a host: stores on disk, what need not survive a boot in memory.
+        directory, state = (Path(tempfile.mkdtemp(prefix="cb-", dir=place)) for place in (arguments.directory, MEMORY))
+        for each in (directory, state):
+            stack.callback(shutil.rmtree, each, ignore_errors=True)
         image = images.busybox()
-        daemon = Daemon(directory / "d", name="bench")
+        daemon = Daemon(directory / "d", name="bench", state=state / "d")
         daemon.start()
         stack.callback(_close, daemon)
         daemon.corten("load", "-i", image.archive)
         stack.callback(leftovers.remove_cgroups, CGROUP)
         peers = tuple(
-            _start(peer, directory, image, stack) for peer in PEERS if peer.installed() and not arguments.alone
+            _start(kind, directory, state, image, stack) for kind in PEERS if kind.installed() and not arguments.alone
         )
         field = Field(daemon=daemon, peers=peers, image=image, runs=arguments.runs)
         rows: list[Row] = []
@@ -61,8 +66,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _start(kind: type[Peer], directory: Path, image: images.TestImage, stack: ExitStack) -> Peer:
-    peer = kind(directory)
+def _start(kind: type[Peer], directory: Path, state: Path, image: images.TestImage, stack: ExitStack) -> Peer:
+    peer = kind(directory, state)
     stack.callback(peer.stop)
     peer.start(image)
     return peer

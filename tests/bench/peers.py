@@ -29,9 +29,11 @@ class Peer:
     programs: tuple[str, ...] = ()
     shim_program = ""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, state: Path) -> None:
         self.directory = directory / self.name
-        self.directory.mkdir(parents=True)
+        self.state = state / self.name
+        for each in (self.directory, self.state):
+            each.mkdir(parents=True)
         self.process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -63,9 +65,10 @@ class Peer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for place in sorted(leftovers.mounts(str(self.directory)), key=len, reverse=True):
-            subprocess.run(["umount", "-l", place.split()[-1]], check=False, capture_output=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for each in (self.directory, self.state):
+            for place in sorted(leftovers.mounts(str(each)), key=len, reverse=True):
+                subprocess.run(["umount", "-l", place.split()[-1]], check=False, capture_output=True)
+            shutil.rmtree(each, ignore_errors=True)
 
     def _launch(self, argv: Sequence[str], probe: Sequence[str]) -> None:
         with (self.directory / "log").open("wb") as log:
@@ -85,11 +88,11 @@ class Containerd(Peer):
     def start(self, image: TestImage) -> None:
         config = self.directory / "config.toml"
         config.write_text(
-            f'version = 2\nroot = "{self.directory}/root"\nstate = "{self.directory}/state"\n'
+            f'version = 2\nroot = "{self.directory}/root"\nstate = "{self.state}/state"\n'
             'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
-            f'[grpc]\naddress = "{self.directory}/s"\n'
+            f'[grpc]\naddress = "{self.state}/s"\n'
         )
-        self._ctr = ["ctr", "-a", f"{self.directory}/s"]
+        self._ctr = ["ctr", "-a", f"{self.state}/s"]
         self._launch(["containerd", "-c", str(config)], [*self._ctr, "version"])
         timed([*self._ctr, "images", "import", str(image.archive)])
 
@@ -111,9 +114,9 @@ class Docker(Peer):
     shim_program = "containerd-shim-runc-v2"
 
     def start(self, image: TestImage) -> None:
-        socket = f"unix://{self.directory}/s"
-        argv = ["dockerd", "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"]
-        argv += ["-H", socket, "-p", f"{self.directory}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]
+        socket = f"unix://{self.state}/s"
+        argv = ["dockerd", "--data-root", f"{self.directory}/data", "--exec-root", f"{self.state}/exec"]
+        argv += ["-H", socket, "-p", f"{self.state}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]
         argv += ["--storage-driver=overlay2", f"--cgroup-parent={CGROUP}", "--exec-opt", "native.cgroupdriver=cgroupfs"]
         self._docker = ["docker", "-H", socket]
         self._launch(argv, [*self._docker, "version"])
@@ -147,8 +150,8 @@ class Podman(Peer):
     shim_program = "conmon"
 
     def start(self, image: TestImage) -> None:
-        at = self.directory
-        self._podman = ["podman", "--root", f"{at}/root", "--runroot", f"{at}/run", "--tmpdir", f"{at}/tmp"]
+        at = self.state
+        self._podman = ["podman", "--root", f"{self.directory}/root", "--runroot", f"{at}/run", "--tmpdir", f"{at}/tmp"]
         self._podman += ["--cgroup-manager", "cgroupfs", "--runtime", "runc", "--storage-driver", "overlay"]
         self._podman += ["--events-backend", "file", "--log-level", "error"]
         timed([*self._podman, "load", "-i", str(image.archive)])
@@ -168,8 +171,8 @@ class Podman(Peer):
 PEERS: tuple[type[Peer], ...] = (Containerd, Docker, Podman)
 
 
-def shims(program: str, directory: Path) -> list[int]:
-    """Pids of the processes that run `program` for the peer in `directory`."""
+def shims(program: str, peer: Peer) -> list[int]:
+    """Pids of the processes that run `program` for `peer`."""
     found = []
     for place in Path("/proc").iterdir():
         if not place.name.isdecimal():
@@ -178,8 +181,9 @@ def shims(program: str, directory: Path) -> list[int]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if os.path.basename(words[0].decode(errors="replace")) == program and str(directory).encode() in b" ".join(
-            words
+        line = b" ".join(words).decode(errors="replace")
+        if os.path.basename(line.split()[0] if line.split() else "") == program and (
+            str(peer.directory) in line or str(peer.state) in line
         ):
             found.append(int(place.name))
     return found

@@ -129,7 +129,7 @@ def shim_memory(field: Field) -> Row:
         for number in range(IDLE):
             timed(peer.run_detached(field.reference, f"idle{number}", "sleep", "600"))
         time.sleep(1)
-        pids = shims(peer.shim_program, peer.directory)
+        pids = shims(peer.shim_program, peer)
         values[peer.name] = sum(map(pss, pids)) / len(pids) / 1e6 if pids else "?"
         for number in range(IDLE):
             peer.remove(f"idle{number}")

@@ -34,10 +34,12 @@ class Daemon:
     `namespaces` are those whose containers `clear` removes.
     """
 
-    def __init__(self, directory: Path, *, settings: Sequence[str] = (), name: str = "d") -> None:
+    def __init__(
+        self, directory: Path, *, settings: Sequence[str] = (), name: str = "d", state: Path | None = None
+    ) -> None:
         self.directory = directory
         self.root = directory / "root"
-        self.state = directory / "state"
+        self.state = state or directory / "state"
         self.log = directory / "cortend.log"
         self.address = f"unix://{self.state}/engine.sock"
         self.cgroup = f"{leftovers.CGROUP}/{name}"
