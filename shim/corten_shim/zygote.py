@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import socket
+import time
 
 from corten_shim import placement, server
 from corten_shim.linux import const, libc
@@ -23,6 +23,8 @@ from corten_shim.rehearsal import rehearse
 from corten_shim.tasks import Tasks
 
 REQUEST_LIMIT = 64 << 10
+ASKED, OVER = b"1", b"0"  # what a spare tells: it has a request; the daemon closed the socket
+RETRY_SECONDS = 0.1
 
 
 class BadRequest(Exception):
@@ -45,77 +47,55 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     placement.join(cgroup_parent)
     tasks = Tasks()
     rehearse(state, tasks)
-    wanted, want = os.pipe2(os.O_CLOEXEC)
-    spares: list[int] = []
-    inherit_signals(want, spares)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # for the shims: nothing but their container's end ends them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what nobody here waits for
+    zygote = os.getpid()
     gc.collect()
     gc.freeze()
     gc.disable()
-    poll = select.poll()
-    poll.register(wanted, select.POLLIN)
-    poll.register(control, 0)  # its end is told all the same
-    keep_spare(control, want, spares, tasks)
-    control.send(b"ready\0%d" % os.getpid())
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        be_spare(control, tell, tasks, zygote)
+    control.send(b"ready\0%d" % zygote)
     while True:
-        if any(fd != wanted for fd, _ in poll.poll()):
+        os.close(tell)
+        word = os.read(told, 1)
+        os.close(told)
+        if word == OVER:
             return
-        for _ in os.read(wanted, 64):
-            keep_spare(control, want, spares, tasks)
+        if word != ASKED:
+            time.sleep(RETRY_SECONDS)  # the spare died, and the next may as well
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        if os.fork() == 0:
+            be_spare(control, tell, tasks, zygote)
 
 
-def keep_spare(control: socket.socket, want: int, spares: list[int], tasks: Tasks) -> None:
-    """Fork the child that takes the next request; its pid is put into `spares`."""
-    zygote = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        be_spare(control, want, tasks, zygote)
-    spares[:] = [pid]
-
-
-def inherit_signals(want: int, spares: list[int]) -> None:
-    """Set up what each shim needs as well, once: a shim ignores what would end it, and hears of its children.
-
-    In the zygote, a spare that died without a request is asked for anew.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    zygote = os.getpid()
-
-    def child_ended(number: int, frame: object) -> None:
-        while os.getpid() == zygote:  # in a shim the wakeup descriptor has told already
-            try:
-                pid = os.waitpid(-1, os.WNOHANG)[0]
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid in spares:
-                spares.clear()
-                os.write(want, b"1")
-
-    signal.signal(signal.SIGCHLD, child_ended)
-
-
-def be_spare(control: socket.socket, want: int, tasks: Tasks, zygote: int) -> None:
+def be_spare(control: socket.socket, tell: int, tasks: Tasks, zygote: int) -> None:
     """In the forked child: wait for a request, then be its shim. Never returns."""
     try:
         # Until there is a container to own, end with the zygote: the daemon sees by the socket's end that it is gone.
         libc.prctl(const.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != zygote:
             os._exit(0)
-        close_others(control.fileno(), want)
+        close_others(control.fileno(), tell)
         os.setsid()
         set_name("corten-spare")
         libc.become_subreaper()
+        signal.signal(signal.SIGCHLD, child_ended)
         message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
-        if not message and not fds:
-            os._exit(0)
+        over = not message and not fds
         libc.prctl(const.PR_SET_PDEATHSIG, 0)
-        os.write(want, b"1")
-        os.close(want)
-        become_shim(control, message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
+        os.write(tell, OVER if over else ASKED)
+        os.close(tell)
+        if not over:
+            become_shim(control, message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
     finally:
         os._exit(1)
+
+
+def child_ended(number: int, frame: object) -> None:
+    """Only heard, so that the wakeup descriptor tells the shim's loop."""
 
 
 def become_shim(control: socket.socket, message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool) -> None:
