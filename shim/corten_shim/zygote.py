@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 
-from corten_shim import placement, server
+from corten_shim import placement, pools, server
 from corten_shim.linux import const, libc
 from corten_shim.rehearsal import rehearse
 from corten_shim.tasks import Tasks
@@ -52,6 +52,7 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what nobody here waits for
     zygote = os.getpid()
     gc.collect()
+    pools.fill()
     gc.freeze()
     gc.disable()
     told, tell = os.pipe2(os.O_CLOEXEC)
