@@ -148,6 +148,8 @@ class Podman(Peer):
     name = "podman"
     programs = ("podman", "runc", "conmon")
     shim_program = "conmon"
+    # Its own ulimits are higher than some hosts allow even root.
+    _common = ("--log-driver", "k8s-file", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
     def start(self, image: TestImage) -> None:
         at = self.state
@@ -157,11 +159,11 @@ class Podman(Peer):
         timed([*self._podman, "load", "-i", str(image.archive)])
 
     def run(self, image: str, *argv: str) -> list[str]:
-        options = ["--rm", "--network", "none", "--cgroup-parent", CGROUP, "--log-driver", "k8s-file"]
+        options = ["--rm", "--network", "none", "--cgroup-parent", CGROUP, *self._common]
         return [*self._podman, "run", *options, image, *argv]
 
     def run_detached(self, image: str, name: str, *argv: str) -> list[str]:
-        options = ["-d", "--network", "none", "--cgroup-parent", CGROUP, "--name", name, "--log-driver", "k8s-file"]
+        options = ["-d", "--network", "none", "--cgroup-parent", CGROUP, "--name", name, *self._common]
         return [*self._podman, "run", *options, image, *argv]
 
     def remove(self, name: str) -> None:
