@@ -11,7 +11,7 @@ _POOL = 16 << 10  # Objects/obmalloc.c: pools are this large and aligned, and be
 _HEADER = 48
 _SMALLEST_BYTES, _LARGEST, _STEP = 48, 512, 16
 _BYTES_OVERHEAD = 33
-_AT_MOST = 20_000  # for an interpreter whose pools are different: stop somewhere
+_AT_MOST = 128 << 10  # bytes of one size, for an interpreter whose pools are different
 
 _kept: list[object] = []
 
@@ -19,13 +19,13 @@ _kept: list[object] = []
 def fill() -> None:
     """Allocate in each size until a new pool is begun. What is allocated is never freed."""
     for size in range(_SMALLEST_BYTES, _LARGEST + 1, _STEP):
-        for _ in range(_AT_MOST):
+        for _ in range(_AT_MOST // size):
             filler = bytes(size - _BYTES_OVERHEAD)
             if id(filler) % _POOL == _HEADER:
                 break
             _kept.append(filler)
-    for make in (object, float):  # 16 and 32 bytes, smaller than any bytes object
-        for _ in range(_AT_MOST):
+    for make, size in ((object, 16), (float, 32)):  # smaller than any bytes object
+        for _ in range(_AT_MOST // size):
             small = make()
             if id(small) % _POOL == _HEADER:
                 break
