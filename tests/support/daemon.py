@@ -55,6 +55,7 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; returns when it answers. Raises ProgramFailed with its log when it does not."""
+        self._forget_connections()  # one made while nothing listened would wait before it tries again
         argv = [str(_COMMANDS / "cortend"), "--config", str(self._config), "--root", str(self.root)]
         argv += ["--state", str(self.state), "--address", self.address]
         with self.log.open("ab") as log:
@@ -211,12 +212,7 @@ class Daemon:
         return sorted({*leftovers.processes_in(self.cgroup), *leftovers.processes_naming(str(self.state))})
 
     def _end(self, number: signal.Signals, timeout: float = 20) -> int:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        if self._api is not None:
-            self._api.close()
-            self._api = None
+        self._forget_connections()
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -224,6 +220,14 @@ class Daemon:
         status = self.process.wait(timeout)
         self.process = None
         return status
+
+    def _forget_connections(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._api is not None:
+            self._api.close()
+            self._api = None
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
