@@ -137,7 +137,7 @@ def shim_memory(field: Field) -> Row:
 
 
 def daemon_memory(field: Field) -> Row:
-    """Resident memory of the daemon at rest, helpers included."""
+    """Resident memory of the daemon at rest: cortend without its zygote, docker with the containerd it started."""
     values: dict[str, float | str] = {}
     assert field.daemon.process is not None
     values["corten"] = rss(field.daemon.process.pid) / 1e6

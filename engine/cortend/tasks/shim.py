@@ -139,10 +139,6 @@ class Shim:
         request = task_pb2.WaitRequest(id=self.container_id, exec_id=exec_id)
         return await self._client.call(_TASK, "Wait", request, task_pb2.WaitResponse, timeout=None)
 
-    async def connect_task(self) -> task_pb2.ConnectResponse:
-        request = task_pb2.ConnectRequest(id=self.container_id)
-        return await self._task("Connect", request, task_pb2.ConnectResponse)
-
     async def shutdown(self, *, now: bool = False) -> None:
         """End the shim; `now`: with its container, which is killed."""
         await self._task("Shutdown", task_pb2.ShutdownRequest(id=self.container_id, now=now), Empty)

@@ -11,13 +11,6 @@ import os
 from corten_shim.linux import const
 from corten_shim.linux.libc import MountAttributes, by_reference, size_of, system_call
 
-PROPAGATION = {
-    "private": const.MS_PRIVATE,
-    "slave": const.MS_SLAVE,
-    "shared": const.MS_SHARED,
-    "unbindable": const.MS_UNBINDABLE,
-}
-
 
 def clone_tree(path: str, *, dir_fd: int = const.AT_FDCWD, recursive: bool = False) -> int:
     """A detached copy of the mount at `path` (of `dir_fd` itself for ""); with `recursive` of those below it too."""
