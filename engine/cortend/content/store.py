@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from corten_api.errors import DataLoss, NotFound, ResourceExhausted
+from corten_api.errors import AlreadyExists, DataLoss, NotFound, ResourceExhausted
 
 from cortend.content.ingest import Ingest, anonymous_name, discard_anonymous
 from cortend.oci.digest import Digest
@@ -120,9 +120,12 @@ class ContentStore:
             return digest
         if expected is None:
             expected = Descriptor(media_type="", digest=digest, size=len(data))
-        with Ingest(self._ingest / anonymous_name(), self._blobs, expected) as ingest:
-            ingest.write(data)
-            return ingest.commit()
+        try:
+            with Ingest(self._ingest / anonymous_name(), self._blobs, expected) as ingest:
+                ingest.write(data)
+                return ingest.commit()
+        except AlreadyExists:  # somebody stored the same just now
+            return digest
 
     def partial(self) -> dict[Digest, int]:
         """Bytes of every blob that is not complete, by digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,13 @@ def test_a_second_writer_of_one_blob_is_told_so(store: ContentStore) -> None:
     with pytest.raises(AlreadyExists):
         store.writer(EXPECTED)
     assert leftovers(store) == []
+
+
+def test_several_may_store_the_same_bytes_at_one_time(store: ContentStore) -> None:
+    for number in range(30):
+        data = b"%d" % number * 5000
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(store.add, [data] * 4)) == {Digest.of(data)}
 
 
 def test_a_blob_whose_digest_is_not_known_gets_the_one_it_has(store: ContentStore) -> None:
