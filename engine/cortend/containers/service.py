@@ -166,7 +166,7 @@ class ContainerService:
         bundle.derive(container.id, config, said, layout=self._tasks.layout, facts=self._facts)
         durable = not config.auto_remove
         async with self._tasks.locks.holding(container.id):
-            await self._prepare(container, image, durable)
+            await self._prepare(container, image)
             try:
                 container = await self._insert(container, said, named=bool(wanted_name), durable=durable)
             except BaseException:
@@ -175,16 +175,19 @@ class ContainerService:
         log.info("container.created", container=container.id, name=container.name, image=config.image)
         return Created(container=container)
 
-    async def _prepare(self, container: Container, image: Image, durable: bool) -> None:
-        """The container's snapshot on top of the image's, which is unpacked again where it is missing."""
+    async def _prepare(self, container: Container, image: Image) -> None:
+        """The container's snapshot on top of the image's, which is unpacked again where it is missing.
+
+        It is on disk when the container's record is: one log holds both, in this order.
+        """
         prepare = self._snapshotter.prepare
         key, parent = container.snapshot_key, image.chain_id or None
         try:
-            await asyncio.to_thread(prepare, key, parent, durable=durable)
+            await asyncio.to_thread(prepare, key, parent, durable=False)
         except NotFound:
             image = self._images.get(container.image_id, container.namespace)
             parent = await self._images.ensure_unpacked(image) or None
-            await asyncio.to_thread(prepare, key, parent, durable=durable)
+            await asyncio.to_thread(prepare, key, parent, durable=False)
 
     async def _insert(self, container: Container, image: ImageConfig, *, named: bool, durable: bool) -> Container:
         attempt = 0

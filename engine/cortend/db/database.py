@@ -1,15 +1,18 @@
-"""The metadata file: one SQLite database in WAL mode, one writer thread, readers that never wait for it.
+"""The metadata file: one SQLite database in WAL mode, one writer, readers that never wait for it.
 
 Owns connections, transactions, group commit, durability and the translation of SQLite's failures. Knows no table: each
 noun has a repository module beside this one, whose functions take a `Transaction`.
 
-Works that are queued together share one commit, each inside a savepoint of its own, so that a failing one takes nothing
-else with it. A work must not block and must not wait for another write.
+What has to be on disk is committed by a thread: works that are queued together share one commit, each inside a
+savepoint of its own, so that a failing one takes nothing else with it. What need not be there yet costs some
+microseconds, less than waking a thread: its caller commits it itself, unless the writer is busy. A work must not block
+and must not wait for another write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -26,6 +29,7 @@ T = TypeVar("T")
 Transaction = sqlite3.Connection
 
 _MAX_BATCH = 128
+_CHECKPOINT_COMMITS = 200  # some 4 MiB of log
 _BUSY_MS = 5000
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -61,6 +65,8 @@ class Database:
         self._full = True
         self._closed = False
         self._after_commit: list[Callable[[], None]] = []
+        self._writing = threading.Lock()
+        self._commits = 0
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
@@ -96,7 +102,7 @@ class Database:
         self._writer.close()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called in the writer's thread after every commit; it must neither block nor raise."""
+        """Have `callback` called, in any thread, after every commit; it must neither block nor raise."""
         self._after_commit.append(callback)
 
     async def write(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
@@ -105,24 +111,28 @@ class Database:
         With `durable` it is on disk then; without, a power loss (never a mere crash) may take it. A cancelled caller
         does not stop it. Raises what `work` raised, having undone it.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        job = _Job(work, durable, _nobody)
+        if not self._commit_now(job):
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
 
-        def wake() -> None:
-            if not future.done():
-                future.set_result(None)
+            def wake() -> None:
+                if not future.done():
+                    future.set_result(None)
 
-        job = _Job(work, durable, lambda: _call_in(loop, wake))
-        self._put(job)
-        await future
+            job.done = lambda: _call_in(loop, wake)
+            self._put(job)
+            await future
         return job.outcome()
 
     def write_now(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """As `write`, for callers in worker threads: blocks until the commit."""
-        future: Future[None] = Future()
-        job = _Job(work, durable, lambda: future.set_result(None))
-        self._put(job)
-        future.result()
+        job = _Job(work, durable, _nobody)
+        if not self._commit_now(job):
+            future: Future[None] = Future()
+            job.done = lambda: future.set_result(None)
+            self._put(job)
+            future.result()
         return job.outcome()
 
     def read(self, work: Callable[[Transaction], T]) -> T:
@@ -147,6 +157,24 @@ class Database:
             raise FailedPrecondition("database", str(self.path), "it is closed: the engine is stopping")
         self._jobs.put(job)
 
+    def _commit_now(self, job: _Job[Any]) -> bool:
+        """Commit a work that need not be on disk here and now; False where it has to wait for its turn."""
+        if job.durable or self._closed or not self._jobs.empty() or not self._writing.acquire(blocking=False):
+            return False
+        try:
+            self._commit([job])
+        finally:
+            self._writing.release()
+        self._look_at_log(1)
+        return True
+
+    def _look_at_log(self, commits: int) -> None:
+        """Now and then have the writer bring the log into the database: that waits for the disk."""
+        self._commits += commits
+        if self._commits >= _CHECKPOINT_COMMITS:
+            self._commits = 0
+            self._jobs.put(_Job(_nothing, True, _nobody))
+
     def _serve(self) -> None:
         last = False
         while not last:
@@ -162,15 +190,23 @@ class Database:
                     break
             last = job is None
             if batch:
-                self._commit(batch)
+                with self._writing:
+                    self._commit(batch)
+                    if any(job.work is _nothing for job in batch):
+                        self._checkpoint()
+                self._look_at_log(len(batch))
 
     def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
             self._set_durability(any(job.durable for job in batch))
             self._writer.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                self._perform(job)
-            self._writer.execute("COMMIT")
+            if len(batch) == 1:
+                self._perform_alone(batch[0])
+            else:
+                for job in batch:
+                    self._perform(job)
+            if self._writer.in_transaction:
+                self._writer.execute("COMMIT")
         except sqlite3.Error as error:
             for job in batch:
                 if job.error is None:
@@ -181,6 +217,19 @@ class Database:
             job.done()
         for callback in self._after_commit:
             callback()
+
+    def _checkpoint(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # what keeps it from that, the next commit tells
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _perform_alone(self, job: _Job[Any]) -> None:
+        """The only work of its transaction; one that fails is that transaction's end."""
+        try:
+            job.result = job.work(self._writer)
+        except BaseException as error:
+            job.error = _translate(error, self.path) if isinstance(error, sqlite3.Error) else error
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
 
     def _perform(self, job: _Job[Any]) -> None:
         self._writer.execute("SAVEPOINT job")
@@ -199,6 +248,14 @@ class Database:
             self._full = durable
 
 
+def _nobody() -> None:
+    """Nobody waits for it elsewhere."""
+
+
+def _nothing(tx: Transaction) -> None:
+    """The work of a checkpoint."""
+
+
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback)
@@ -214,6 +271,7 @@ def _connect(path: Path) -> Transaction:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -1024")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     except sqlite3.Error:
         connection.close()
         raise

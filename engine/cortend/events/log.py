@@ -90,7 +90,7 @@ class EventLog:
         return future
 
     def _committed(self) -> None:
-        # In the writer's thread. A set that is empty now had its reader read after this commit.
+        # In any thread. A set that is empty now had its reader read after this commit.
         if self._waiting and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
