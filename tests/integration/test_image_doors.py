@@ -19,8 +19,8 @@ from corten_api.v1 import (
     snapshots_pb2_grpc,
 )
 from cortend.services.content import ContentService
+from cortend.services.guard import Guard
 from cortend.services.images import ImagesService
-from cortend.services.interceptor import ErrorInterceptor
 from cortend.services.snapshots import SnapshotsService
 
 from tests.support.fake_registry import FakeRegistry, served
@@ -36,10 +36,15 @@ async def storage(tmp_path: Path) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def channel(storage: Engine, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    images_pb2_grpc.add_ImagesServicer_to_server(ImagesService(storage.images), server)
-    content_pb2_grpc.add_ContentServicer_to_server(ContentService(storage.content), server)
-    snapshots_pb2_grpc.add_SnapshotsServicer_to_server(SnapshotsService(storage.snapshots), server)
+    server = grpc.aio.server()
+    guard = Guard()
+    parts: tuple[tuple[Any, object, str], ...] = (
+        (images_pb2_grpc.add_ImagesServicer_to_server, ImagesService(storage.images), "Images"),
+        (content_pb2_grpc.add_ContentServicer_to_server, ContentService(storage.content), "Content"),
+        (snapshots_pb2_grpc.add_SnapshotsServicer_to_server, SnapshotsService(storage.snapshots), "Snapshots"),
+    )
+    for add, service, name in parts:
+        add(guard.around(service, f"corten.v1.{name}"), server)
     address = f"unix:{tmp_path}/sock"
     server.add_insecure_port(address)
     await server.start()

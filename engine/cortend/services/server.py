@@ -16,7 +16,7 @@ from grpc_health.v1 import _async as aio_health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cortend.services.interceptor import ErrorInterceptor
+from cortend.services.guard import Guard
 
 MAX_MESSAGE = 16 << 20
 _OPTIONS = (
@@ -36,14 +36,14 @@ class Server:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._interceptor = ErrorInterceptor()
-        self._server = grpc.aio.server(interceptors=(self._interceptor,), options=_OPTIONS)
+        self._guard = Guard()
+        self._server = grpc.aio.server(options=_OPTIONS)
         self._health = aio_health.HealthServicer()
         self._names: list[str] = []
 
     def register(self, add: Callable[[Any, Any], None], service: Any, name: str) -> None:
         """`add` is the generated function, `name` the service's full name."""
-        add(service, self._server)
+        add(self._guard.around(service, name), self._server)
         self._names.append(name)
 
     async def start(self) -> None:
@@ -67,7 +67,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """End streams and waits at once; other calls may finish, at most `grace` seconds."""
         await self._health.enter_graceful_shutdown()
-        self._interceptor.stop_endless()
+        self._guard.stop_endless()
         await self._server.stop(grace)
         self._socket.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ The table is `corten_api.status`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
@@ -23,12 +24,16 @@ _WAITS = frozenset({"/corten.v1.Tasks/Wait"})
 _DETAILS_MAX = 1500  # bytes of a status message: headers have a limit
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps every handler."""
+class Guard:
+    """Wraps the handlers of every service, once, when they are registered."""
 
     def __init__(self) -> None:
         self._endless: set[asyncio.Task[Any]] = set()
         self._stopping = False
+
+    def around(self, service: Any, name: str) -> Any:
+        """A servicer for the generated `add_..._to_server`; `name` is the service's full name."""
+        return _Guarded(service, name, self._wrapped)
 
     def stop_endless(self) -> None:
         """End streams and waits: they are told that the engine is stopping. Other calls may finish."""
@@ -36,25 +41,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         for task in tuple(self._endless):
             task.cancel()
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        method = handler_call_details.method
-        if handler.response_streaming:
-            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return make(self._streaming(inner, method), handler.request_deserializer, handler.response_serializer)
-        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        make = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        wrap = self._waiting if method in _WAITS else _single
-        return make(wrap(inner, method), handler.request_deserializer, handler.response_serializer)
+    def _wrapped(self, handler: Any, method: str) -> Any:
+        if inspect.isasyncgenfunction(handler):
+            return self._streaming(handler, method)
+        return (self._waiting if method in _WAITS else _single)(handler, method)
 
     def _streaming(self, inner: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -98,6 +88,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise _stopping() from None
         finally:
             self._endless.discard(task)
+
+
+class _Guarded:
+    """Has the methods of `service`, each wrapped."""
+
+    def __init__(self, service: Any, name: str, wrap: Callable[[Any, str], Any]) -> None:
+        self._service = service
+        self._name = name
+        self._wrap = wrap
+
+    def __getattr__(self, method: str) -> Any:
+        return self._wrap(getattr(self._service, method), f"/{self._name}/{method}")
 
 
 def _single(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
