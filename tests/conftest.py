@@ -25,6 +25,7 @@ IN_VM = (
     "tests/contract/test_snapshotters.py",
     "tests/integration/test_shim.py",
     "tests/integration/test_tasks.py",
+    "tests/integration/test_zygote.py",
 )
 NEEDS_ROOT = "needs root: it makes namespaces, mounts and cgroups; run tests/run as root"
 

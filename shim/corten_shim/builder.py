@@ -1,40 +1,40 @@
 """Making a process in a child of its own, so that all it takes to plan one is forgotten with that child.
 
-Owns what that child does before it becomes the intermediate of `init`: it reads the spec, prepares the root and makes
-the cgroup. The shim keeps what it needs later: descriptors, and a few words. A shim that had done this itself would be
-much larger for the rest of its life.
+    shim ── fork ──> builder: waits for its order
+      │  order + descriptors ──> │  reads the spec, prepares the root, makes the cgroup, plans
+      │  <── where it is         │
+      │                          └── becomes the process (see `init`); the conversation is `spawned`'s
 
-    shim --fork--> child: spec, root, cgroup, plan; then `init`'s intermediate
-      │  "B<own pids><cgroup>" + root <──┤
-      │  and all that `init` says  <─────┘
+Owns the builder. It may be made long before there is an order: then no start waits for the fork. The shim keeps what
+it needs later: descriptors, and a few words. A shim that had done this itself would be much larger for the rest of its
+life.
 """
 
 from __future__ import annotations
 
 import json
+import marshal
 import os
+import signal
 import socket
 
-from corten_shim import faults
+from corten_shim import faults, spawned
 from corten_shim.cgroups import open_cgroup
-from corten_shim.init import (
-    Mount,
-    Spawned,
-    Stdio,
-    converse,
-    create_container,
-    create_exec,
-    prepare_root,
-    report,
-    tell_place,
-)
+from corten_shim.init import Job, become, plan_beside, plan_container
+from corten_shim.linux import const, fd, libc, namespace, process
+from corten_shim.linux.errors import from_oserror
+from corten_shim.linux.pages import PageNote
+from corten_shim.operations import Loopback
+from corten_shim.rootfs import Mount, prepare_root
+from corten_shim.spawned import Spawned, Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 _OWN_PIDS, _SHARED_PIDS = "own:", "shared:"
+_MOST_DESCRIPTORS = 8
 
 
 class Built:
@@ -52,59 +52,206 @@ class Built:
         self.own_pids = f"{kind}:" == _OWN_PIDS
 
 
-def build_container(*, name: str, bundle: str, mounts: list[Mount], stdio: Stdio, seccomp_cache: str) -> Built:
-    """The init of the bundle's container. Raises RuntimeFault, with nothing left behind."""
+class Builder:
+    """A child that waits for one order. `release` ends one that got none."""
 
-    def work(channel: socket.socket) -> None:
-        spec = read_spec(bundle)
-        path = cgroup_path(spec)
-        root_fd = prepare_root(mounts or [bundle_root(spec, bundle)], spec=spec)
-        cgroup = open_cgroup(path)
-        cgroup.create(section(section(spec, "linux"), "resources"))
-        tell_place(channel, (_OWN_PIDS if has_own_pids(spec) else _SHARED_PIDS) + path, root_fd)
-        create_container(
-            spec,
-            bundle=bundle,
-            root_fd=root_fd,
-            stdio=stdio,
-            cgroup=cgroup,
-            seccomp_cache=seccomp_cache,
-            channel=channel,
-        )
+    __slots__ = ("_channel", "_pidfd", "pid")
 
-    made: list[Spawned] = []
+    def __init__(self, pages: PageNote | None = None, *, network: bool = False) -> None:
+        """Fork. Until its order comes the builder copies its `pages` and makes a `network` namespace.
 
-    def make(channel: socket.socket) -> Spawned:
-        made.append(Spawned(channel))
-        return made[0]
+        Raises OSError.
+        """
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_builder(theirs, parent, pages, network=network)
+        theirs.close()
+        self._pidfd = process.pidfd_open(self.pid)
 
-    try:
-        return Built(converse(make, _child(name, work)))
-    except BaseException:
-        _undo(Built(made[0]))
-        raise
+    @classmethod
+    def living(cls, made: Builder | None) -> Builder:
+        """`made`, if there is one and nobody killed it, or else a new one. Raises OSError."""
+        if made is not None:
+            try:
+                if os.waitid(os.P_PIDFD, made._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    return made
+            except ChildProcessError:
+                pass  # reaped already
+            made.release()
+        return cls()
+
+    def release(self) -> None:
+        """Kill and reap it."""
+        self._channel.close()
+        self._end()
+
+    def build(self, order: tuple[Any, ...], descriptors: list[int], meanwhile: Callable[[], None]) -> Spawned:
+        """Have `order` carried out; `meanwhile` is done here in that time. The builder is used up.
+
+        Raises RuntimeFault or what `meanwhile` raises; of the process nothing is left then.
+        """
+        made = Spawned(self._channel)
+        try:
+            try:
+                with open(os.memfd_create("order", os.MFD_CLOEXEC), "wb") as text:
+                    text.write(marshal.dumps(order))
+                    text.flush()
+                    socket.send_fds(self._channel, [b"O"], [text.fileno(), *descriptors])
+                meanwhile()
+                made.wait_until_ready()
+            finally:
+                self._end()  # it is no more, or waits for what never comes
+        except BaseException as error:
+            made.abandon()
+            for descriptor in (made.pidfd, made.terminal):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            _undo(made)
+            if isinstance(error, OSError):
+                raise from_oserror("process", "", error) from error
+            raise
+        return made
+
+    def _end(self) -> None:
+        try:
+            process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # the kernel says so: it is gone
+        os.close(self._pidfd)
+
+
+def build_container(
+    builder: Builder,
+    *,
+    name: str,
+    bundle: str,
+    mounts: list[Mount],
+    stdio: Stdio,
+    seccomp_cache: str,
+    meanwhile: Callable[[], None],
+) -> Built:
+    """The init of the bundle's container. `mounts` are its root; none: what the spec says.
+
+    Raises RuntimeFault, with nothing left behind.
+    """
+    root = [(mount.type, mount.source, mount.target, mount.options) for mount in mounts]
+    order = ("container", name, bundle, root, stdio.window, seccomp_cache)
+    return Built(builder.build(order, list(stdio.descriptors), meanwhile))
 
 
 def build_exec(
-    *, name: str, bundle: str, process: bytes, init: tuple[int, int], root_fd: int, stdio: Stdio, seccomp_cache: str
+    builder: Builder,
+    *,
+    name: str,
+    bundle: str,
+    process: bytes,
+    init: tuple[int, int],
+    root_fd: int,
+    stdio: Stdio,
+    seccomp_cache: str,
 ) -> Built:
     """A process beside the init, whose pidfd and pid are `init`. `process` is JSON. Raises RuntimeFault."""
+    order = ("exec", name, bundle, process, init[1], stdio.window, seccomp_cache)
+    return Built(builder.build(order, [init[0], root_fd, *stdio.descriptors], lambda: None))
 
-    def work(channel: socket.socket) -> None:
-        spec = read_spec(bundle)
-        create_exec(
-            spec,
-            parse(process, "process spec", name),
-            init_pidfd=init[0],
-            init_pid=init[1],
-            root_fd=root_fd,
-            stdio=stdio,
-            cgroup=open_cgroup(cgroup_path(spec)),
-            seccomp_cache=seccomp_cache,
-            channel=channel,
-        )
 
-    return Built(converse(Spawned, _child(name, work)))
+def _be_builder(channel: socket.socket, parent: int, pages: PageNote | None, *, network: bool) -> NoReturn:
+    name = ""
+    try:
+        libc.prctl(const.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+        signal.set_wakeup_fd(-1)
+        process.set_name("corten-builder")
+        fd.close_all_but((channel.fileno(),))
+        if pages is not None:
+            pages.copy_ahead()
+        network_fd = _network_ahead() if network else -1
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, _MOST_DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        with open(descriptors.pop(0), "rb") as text:
+            text.seek(0)
+            kind, name, *order = marshal.loads(text.read())
+        if kind == "container":
+            job = _container_job(channel, descriptors, network_fd, *order)
+        else:
+            job = _exec_job(descriptors, name, *order)
+        if pages is not None:
+            pages.take()
+        become(job, channel)
+    except BaseException as error:
+        spawned.report(channel, ("process", name), error)
+    finally:
+        os._exit(0)
+
+
+def _network_ahead() -> int:
+    """A network namespace with its loopback up, for a container that will want one; -1 where none can be had."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespace.unshare(const.CLONE_NEWNET)
+        try:
+            Loopback().perform(None)
+            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            namespace.setns(own, const.CLONE_NEWNET)
+    except OSError:
+        return -1  # the container's own try will say why
+    finally:
+        os.close(own)
+
+
+def _container_job(
+    channel: socket.socket,
+    descriptors: list[int],
+    network: int,
+    bundle: str,
+    root: list[tuple[str, str, str, list[str]]],
+    window: tuple[int, int] | None,
+    seccomp_cache: str,
+) -> Job:
+    spec = read_spec(bundle)
+    path = cgroup_path(spec)
+    root_fd = prepare_root([Mount(*mount) for mount in root] or [bundle_root(spec, bundle)], spec=spec)
+    cgroup = open_cgroup(path)
+    cgroup.create(section(section(spec, "linux"), "resources"))
+    spawned.tell_place(channel, (_OWN_PIDS if has_own_pids(spec) else _SHARED_PIDS) + path, root_fd)
+    return plan_container(
+        spec,
+        bundle=bundle,
+        root_fd=root_fd,
+        stdio=Stdio(*descriptors) if window is None else Stdio.terminal(*window),
+        cgroup=cgroup,
+        seccomp_cache=seccomp_cache,
+        network=network,
+    )
+
+
+def _exec_job(
+    descriptors: list[int],
+    name: str,
+    bundle: str,
+    process: bytes,
+    init_pid: int,
+    window: tuple[int, int] | None,
+    seccomp_cache: str,
+) -> Job:
+    spec = read_spec(bundle)
+    init_pidfd, root_fd, *streams = descriptors
+    return plan_beside(
+        spec,
+        parse(process, "process spec", name),
+        init_pidfd=init_pidfd,
+        init_pid=init_pid,
+        root_fd=root_fd,
+        stdio=Stdio(*streams) if window is None else Stdio.terminal(*window),
+        cgroup=open_cgroup(cgroup_path(spec)),
+        seccomp_cache=seccomp_cache,
+    )
 
 
 def read_spec(bundle: str) -> dict[str, object]:
@@ -156,22 +303,9 @@ def has_own_pids(spec: dict[str, object]) -> bool:
     return isinstance(spaces, list) and {"type": "pid"} in spaces
 
 
-def _child(name: str, work: Callable[[socket.socket], None]) -> Callable[[socket.socket], NoReturn]:
-    """What the forked child does: `work`, which does not return unless it fails; a failure is told."""
-
-    def be_child(channel: socket.socket) -> NoReturn:
-        try:
-            work(channel)
-        except BaseException as error:
-            report(channel, ("process", name), error)
-        finally:
-            os._exit(0)
-
-    return be_child
-
-
-def _undo(built: Built) -> None:
-    """The child failed after it had told its place: the cgroup it made goes."""
+def _undo(made: Spawned) -> None:
+    """The process failed after it had told its place: the cgroup it made goes."""
+    built = Built(made)
     if built.root_fd >= 0:
         os.close(built.root_fd)
     if built.cgroup_path:

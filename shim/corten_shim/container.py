@@ -12,21 +12,26 @@ import signal
 import time
 
 from corten_shim import exitrecord, faults, lifecycle
-from corten_shim.builder import Built, build_container, build_exec
+from corten_shim.builder import Builder, Built, build_container, build_exec
 from corten_shim.cgroups import Cgroup, open_cgroup
 from corten_shim.exitrecord import Exit
-from corten_shim.init import Mount, Stdio
 from corten_shim.linux.errors import RuntimeFault
 from corten_shim.logfile import LogFile
 from corten_shim.process import Process
-from corten_shim.reactor import Reactor
+from corten_shim.reactor import Reactor, Timer
+from corten_shim.rootfs import Mount
+from corten_shim.spawned import Stdio
 from corten_shim.streams import StreamOptions, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corten_shim.linux.pages import PageNote
     from corten_shim.messages import CreateOptions
 
 DEATH_SECONDS = 10.0
+SPARE_SECONDS = 2.0
 
 
 class Container:
@@ -39,19 +44,28 @@ class Container:
         "_own_pids",
         "_reactor",
         "_root_fd",
+        "_spare",
+        "_spare_pages",
+        "_spare_timer",
         "bundle",
         "id",
         "processes",
         "warnings",
     )
 
-    def __init__(self, reactor: Reactor, *, id: str, bundle: str, options: CreateOptions) -> None:
+    def __init__(
+        self, reactor: Reactor, *, id: str, bundle: str, options: CreateOptions, pages: PageNote | None = None
+    ) -> None:
+        """`pages` are what builders write to."""
         self._reactor = reactor
         self._options = options
         self._cgroup_path = ""
         self._log: LogFile | None = None
         self._root_fd = -1
         self._own_pids = True
+        self._spare: Builder | None = None
+        self._spare_pages = pages
+        self._spare_timer: Timer | None = None
         self.id = id
         self.bundle = bundle
         self.processes: dict[str, Process] = {}
@@ -74,15 +88,34 @@ class Container:
     def log_lost_bytes(self) -> int:
         return self._log.lost_bytes if self._log is not None else 0
 
-    def create(self, mounts: list[Mount], *, terminal: bool) -> None:
-        """Everything up to the init's exec. Raises RuntimeFault, with nothing left behind."""
+    def create(
+        self, builder: Builder, mounts: list[Mount], *, terminal: bool, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Everything up to the init's exec; `meanwhile` is what the caller has to do in that time.
+
+        Raises RuntimeFault, with nothing left behind.
+        """
         process = self._process("", b"", terminal=terminal, stdin=self._options.open_stdin)
         process.window = (self._options.width, self._options.height)
-        try:
+
+        def prepare() -> None:
             if self._options.log_directory:
                 self._log = open_log(self._options)
                 process.streams.log_to(self._log)
-            built = process.make(lambda stdio: self._build_init(mounts, stdio))
+            meanwhile()
+
+        try:
+            built = process.make(
+                lambda stdio: build_container(
+                    builder,
+                    name=self.id,
+                    bundle=self.bundle,
+                    mounts=mounts,
+                    stdio=stdio,
+                    seccomp_cache=self._options.seccomp_cache,
+                    meanwhile=prepare,
+                )
+            )
         except BaseException:
             self._release(process)
             raise
@@ -212,6 +245,30 @@ class Container:
                 self._cgroup().kill()
             self._write_record(end)
         process.ended(end)
+        if not is_init and self._cgroup_path:
+            self._reactor.call_later(0.0, self._make_spare)
+
+    def _make_spare(self) -> None:
+        """After one exec the next is often near: have its builder ready, for a while, once nobody waits for us."""
+        self._drop_spare()
+        if self.init.state != lifecycle.RUNNING:
+            return
+        try:
+            self._spare = Builder(self._spare_pages, network=False)
+        except OSError:
+            return  # whoever needs one will learn why
+        self._spare_timer = self._reactor.call_later(SPARE_SECONDS, self._drop_spare)
+
+    def _take_spare(self) -> Builder | None:
+        spare, self._spare = self._spare, None
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
+        return spare
+
+    def _drop_spare(self) -> None:
+        spare = self._take_spare()
+        if spare is not None:
+            spare.release()
 
     def _write_record(self, end: Exit) -> None:
         if self._options.exit_record:
@@ -231,17 +288,9 @@ class Container:
         streams = Streams(self._reactor, options)
         return Process(name=exec_id or self.id, exec_id=exec_id, spec=spec, streams=streams)
 
-    def _build_init(self, mounts: list[Mount], stdio: Stdio) -> Built:
-        return build_container(
-            name=self.id,
-            bundle=self.bundle,
-            mounts=mounts,
-            stdio=stdio,
-            seccomp_cache=self._options.seccomp_cache,
-        )
-
     def _build_exec(self, process: Process, stdio: Stdio) -> Built:
         return build_exec(
+            Builder.living(self._take_spare()),
             name=process.name,
             bundle=self.bundle,
             process=process.spec,
@@ -267,6 +316,7 @@ class Container:
     def _release(self, process: Process) -> None:
         """Kill what is left, and give back what create took, last first."""
         process.streams.close()
+        self._drop_spare()
         if self._root_fd >= 0:
             os.close(self._root_fd)
             self._root_fd = -1

@@ -28,7 +28,7 @@ _REAL_DIRECTORIES = ("proc", "sysfs")
 class World:
     """What operations share while they run in the child."""
 
-    __slots__ = ("host_proc", "proc", "root", "root_tree", "send_terminal", "terminal", "trees", "warn")
+    __slots__ = ("empty", "host_proc", "proc", "root", "root_tree", "send_terminal", "terminal", "trees", "warn")
 
     def __init__(self, *, root_tree: int, trees: list[int], host_proc: int) -> None:
         self.root_tree = root_tree
@@ -36,6 +36,7 @@ class World:
         self.host_proc = host_proc  # the host's /proc, for what "self" means to the host
         self.root = -1  # "/" once it is the container's
         self.proc = -1  # the container's procfs, whatever is mounted over it later
+        self.empty = -1  # a directory with nothing in it, to hide others behind
         self.terminal = -1
         self.warn: Callable[[str], None] = lambda text: None
         self.send_terminal: Callable[[int], None] = os.close
@@ -72,7 +73,7 @@ class Loopback(Operation):
 
     __slots__ = ()
 
-    def perform(self, world: World) -> None:
+    def perform(self, world: World | None) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
             request = struct.pack("16sH14x", b"lo", 0)
             (flags,) = struct.unpack_from("H", fcntl.ioctl(control, const.SIOCGIFFLAGS, request), 16)
@@ -244,14 +245,20 @@ class Mask(Operation):
             target = fd.open_in_root(world.root, self.path, os.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if stat.S_ISDIR(os.fstat(target).st_mode):
-            options = [("size", "0"), ("nr_inodes", "1"), ("mode", "555")]
-            tree = mounts.filesystem("tmpfs", "tmpfs", options, const.MOUNT_ATTR_RDONLY)
-        else:
-            tree = _null_device(world)
+        tree = _empty_directory(world) if stat.S_ISDIR(os.fstat(target).st_mode) else _null_device(world)
         mounts.attach(tree, target)
         os.close(tree)
         os.close(target)
+
+
+def _empty_directory(world: World) -> int:
+    """A detached mount of one; they all are copies of the first, which is attached already."""
+    if world.empty >= 0:
+        return mounts.clone_tree("", dir_fd=world.empty)
+    options = [("size", "0"), ("nr_inodes", "1"), ("mode", "555")]
+    tree = mounts.filesystem("tmpfs", "tmpfs", options, const.MOUNT_ATTR_RDONLY)
+    world.empty = os.dup(tree)
+    return tree
 
 
 def _null_device(world: World) -> int:

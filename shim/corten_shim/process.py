@@ -12,7 +12,7 @@ import signal
 from corten_shim import faults, lifecycle
 from corten_shim.builder import Built
 from corten_shim.exitrecord import Exit
-from corten_shim.init import Spawned, Stdio
+from corten_shim.spawned import Spawned, Stdio
 from corten_shim.streams import Streams
 
 TYPE_CHECKING = False

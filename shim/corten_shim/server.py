@@ -19,10 +19,6 @@ from corten_shim.reactor import READ, Reactor, Timer
 from corten_shim.streams import Streams
 from corten_shim.tasks import Tasks
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 CREATE_SECONDS = 10.0
 START_SECONDS = 60.0
 SHUTDOWN_SECONDS = 10.0
@@ -42,12 +38,18 @@ class Server:
         "_over",
         "_tasks",
         "bundle",
+        "failed",
         "id",
         "reactor",
     )
 
-    def __init__(self, id: str, bundle: str, tasks: Tasks) -> None:
-        """Raises OSError where the bundle cannot hold the sockets."""
+    def __init__(
+        self,
+        id: str,
+        bundle: str,
+        tasks: Tasks,
+    ) -> None:
+        """Raises OSError where there is no bundle."""
         self.id = id
         self.bundle = bundle
         self.reactor = Reactor()
@@ -56,12 +58,17 @@ class Server:
         self._tasks = tasks
         tasks.serve(self)
         self._over = False
+        self.failed: BaseException | None = None  # what kept `end` from cleaning up
         self._connections: set[Connection] = set()
         self._lifetime: Timer | None = self.reactor.call_later(CREATE_SECONDS, self.end)
-        self._listeners = (
-            Listener(self.reactor, self._directory_fd, TASK_SOCKET, self.accept),
-            Listener(self.reactor, self._directory_fd, STREAM_SOCKET, self._attachments.accept),
-        )
+        self._listeners: list[Listener] = []
+
+    def listen(self) -> None:
+        """Make the sockets in the bundle, unless they are there. Raises OSError where it cannot hold them."""
+        if self._listeners:
+            return
+        for name, accepted in ((TASK_SOCKET, self.accept), (STREAM_SOCKET, self._attachments.accept)):
+            self._listeners.append(Listener(self.reactor, self._directory_fd, name, accepted))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(PID_FILE, flags, 0o600, dir_fd=self._directory_fd)
         os.write(fd, b"%d\n" % os.getpid())
@@ -94,7 +101,9 @@ class Server:
             try:
                 container.destroy()
             except (RuntimeFault, OSError) as error:
+                self.failed = error
                 self._complain(error)
+        self._tasks.release()
         for listener in self._listeners:
             listener.close()
         remove(PID_FILE, self._directory_fd)
@@ -149,11 +158,10 @@ class Server:
         os.close(fd)
 
 
-def main(id: str, bundle: str, first: socket.socket, tasks: Tasks, ready: Callable[[], None]) -> None:
-    """Be the shim of container `id` until it is over. `first` is the connection of whoever asked for it; `ready` is
-    called once it listens.
+def main(id: str, bundle: str, first: socket.socket, tasks: Tasks) -> None:
+    """Be the shim of container `id` until it is over. `first` is the connection of whoever asked for it.
 
-    `tasks` is the zygote's, made before the fork. SIGCHLD has a handler. Raises OSError where the bundle is of no use.
+    SIGCHLD has a handler. Raises OSError where the bundle is of no use.
     """
     gc.enable()  # what the zygote froze is not looked at
     server = Server(id, bundle, tasks)
@@ -166,5 +174,5 @@ def main(id: str, bundle: str, first: socket.socket, tasks: Tasks, ready: Callab
 
     server.reactor.add(woken, READ, children)
     server.accept(first)
-    ready()
+    server.reactor.call_later(0.0, server.listen)  # a create that waits already comes first, and sees to it itself
     server.reactor.run()

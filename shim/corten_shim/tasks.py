@@ -9,18 +9,22 @@ from __future__ import annotations
 import os
 
 from corten_shim import faults, lifecycle, messages, ttrpc
+from corten_shim.builder import Builder
 from corten_shim.connection import Call
 from corten_shim.container import Container
 from corten_shim.envelopes import Any, Timestamp
 from corten_shim.exitrecord import Exit
-from corten_shim.init import Mount
 from corten_shim.process import Process
+from corten_shim.rootfs import Mount
 from corten_shim.stdio import STDERR, STDOUT
 from corten_shim.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corten_shim.connection import Handler
+    from corten_shim.linux.pages import PageNote
     from corten_shim.server import Server
     from corten_shim.wireformat import Message
 
@@ -40,11 +44,14 @@ class Tasks:
     Made in the zygote, once for all shims.
     """
 
-    __slots__ = ("_container", "_server", "handlers")
+    __slots__ = ("_builder", "_builder_pages", "_container", "_server", "_started", "handlers")
     _server: Server
 
     def __init__(self) -> None:
         self._container: Container | None = None
+        self._builder: Builder | None = None
+        self._builder_pages: PageNote | None = None
+        self._started: Callable[[], None] = _nothing
         task: dict[str, Handler] = {
             "State": self._state,
             "Create": self._create,
@@ -66,6 +73,20 @@ class Tasks:
         own: dict[str, Handler] = {"Attach": self._attach, "Describe": self._describe, "ReopenLog": self._reopen_log}
         self.handlers = {(service, name): handler for service in ttrpc.TASK_SERVICES for name, handler in task.items()}
         self.handlers.update({(ttrpc.SHIM_SERVICE, name): handler for name, handler in own.items()})
+
+    def make_ready(self, builder: Builder, pages: PageNote, *, started: Callable[[], None]) -> None:
+        """In a shim, ahead of its first call: the container's builder, the pages that those write to, and what to call
+        once the container runs.
+        """
+        self._builder = builder
+        self._builder_pages = pages
+        self._started = started
+
+    def release(self) -> None:
+        """Give a builder back that nobody needed."""
+        if self._builder is not None:
+            self._builder.release()
+            self._builder = None
 
     def serve(self, server: Server) -> None:
         """Work for `server`; before any handler is called."""
@@ -97,10 +118,16 @@ class Tasks:
                 raise faults.invalid("options", request.options.type_url, f"must be {ttrpc.CREATE_OPTIONS}")
             options.merge(request.options.value)
         container = Container(
-            self._server.reactor, id=request.id, bundle=request.bundle or self._server.bundle, options=options
+            self._server.reactor,
+            id=request.id,
+            bundle=request.bundle or self._server.bundle,
+            options=options,
+            pages=self._builder_pages,
         )
         mounts = [Mount(mount.type, mount.source, mount.target, mount.options) for mount in request.rootfs]
-        container.create(mounts, terminal=request.terminal)
+        made, self._builder = self._builder, None
+        builder = Builder.living(made)
+        container.create(builder, mounts, terminal=request.terminal, meanwhile=self._server.listen)
         self._container = container
         self._server.created()
         call.reply(messages.CreateTaskResponse(pid=container.init.pid))
@@ -111,6 +138,8 @@ class Tasks:
         process = self._find(request.id).start(request.exec_id)
         self._server.started()
         call.reply(messages.StartResponse(pid=process.pid))
+        if not request.exec_id:
+            self._started()
 
     def _delete(self, call: Call, payload: bytes) -> None:
         request = messages.DeleteRequest()
@@ -221,8 +250,10 @@ class Tasks:
         if container is not None and not request.now:
             state = lifecycle.NAMES[container.init.state]
             raise faults.precondition("container", container.id, f"is {state}; delete it first, or say now")
-        call.reply()
         self._server.end()
+        if container is not None and (failed := self._server.failed) is not None:
+            raise failed
+        call.reply()
 
     def _attach(self, call: Call, payload: bytes) -> None:
         request = messages.AttachRequest()
@@ -258,6 +289,10 @@ class Tasks:
             raise faults.not_found("container", self._server.id, "has no log before it is created")
         self._container.reopen_log()
         call.reply()
+
+
+def _nothing() -> None:
+    """What to do where nobody wants to know."""
 
 
 def _refusal(name: str, sentence: str) -> Handler:

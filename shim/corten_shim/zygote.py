@@ -2,10 +2,11 @@
 
 Owns the forking. The daemon's control socket (unix seqpacket, one descriptor with each request) is read by the spare, a
 child that waits to become a shim: a request finds a process that is there already, and the zygote writes to no page it
-shares with its shims. The spare answers, also where the answer is an error, and tells the zygote to fork the next. The
-zygote and its spare end when the daemon closes the socket; shims live on.
+shares with its shims. The spare tells the zygote to fork the next, and serves the descriptor, which is its first
+connection; nothing comes back on the control socket. The zygote and its spare end when the daemon closes the socket;
+shims live on.
 
-    daemon --spawn NUL id NUL bundle + fd--> spare, from now on the shim --id NUL "pid" NUL number--> daemon
+    daemon --spawn NUL id NUL bundle + fd--> spare, from now on the shim
                                              └── one byte ──> zygote --fork--> the next spare
 """
 
@@ -18,7 +19,10 @@ import socket
 import time
 
 from corten_shim import placement, pools, server
+from corten_shim.builder import Builder
 from corten_shim.linux import const, libc
+from corten_shim.linux.pages import PageNote
+from corten_shim.linux.process import set_name
 from corten_shim.rehearsal import rehearse
 from corten_shim.tasks import Tasks
 
@@ -53,11 +57,12 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     zygote = os.getpid()
     gc.collect()
     pools.fill()
+    shim_pages, builder_pages = PageNote(), PageNote()
     gc.freeze()
     gc.disable()
     told, tell = os.pipe2(os.O_CLOEXEC)
     if os.fork() == 0:
-        be_spare(control, tell, tasks, zygote)
+        be_spare(control, tell, tasks, zygote, shim_pages, builder_pages)
     control.send(b"ready\0%d" % zygote)
     while True:
         os.close(tell)
@@ -69,10 +74,12 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
             time.sleep(RETRY_SECONDS)  # the spare died, and the next may as well
         told, tell = os.pipe2(os.O_CLOEXEC)
         if os.fork() == 0:
-            be_spare(control, tell, tasks, zygote)
+            be_spare(control, tell, tasks, zygote, shim_pages, builder_pages)
 
 
-def be_spare(control: socket.socket, tell: int, tasks: Tasks, zygote: int) -> None:
+def be_spare(
+    control: socket.socket, tell: int, tasks: Tasks, zygote: int, shim_pages: PageNote, builder_pages: PageNote
+) -> None:
     """In the forked child: wait for a request, then be its shim. Never returns."""
     try:
         # Until there is a container to own, end with the zygote: the daemon sees by the socket's end that it is gone.
@@ -84,13 +91,17 @@ def be_spare(control: socket.socket, tell: int, tasks: Tasks, zygote: int) -> No
         set_name("corten-spare")
         libc.become_subreaper()
         signal.signal(signal.SIGCHLD, child_ended)
+        builder = Builder(builder_pages, network=True)
+        shim_pages.copy_ahead()
         message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
         over = not message and not fds
         libc.prctl(const.PR_SET_PDEATHSIG, 0)
         os.write(tell, OVER if over else ASKED)
         os.close(tell)
         if not over:
-            become_shim(control, message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
+            control.close()
+            tasks.make_ready(builder, builder_pages, started=shim_pages.take)
+            become_shim(message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
     finally:
         os._exit(1)
 
@@ -99,9 +110,8 @@ def child_ended(number: int, frame: object) -> None:
     """Only heard, so that the wakeup descriptor tells the shim's loop."""
 
 
-def become_shim(control: socket.socket, message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool) -> None:
-    """Answer the request and, unless it is wrong, be the shim. Never returns."""
-    answer = Answer(control)
+def become_shim(message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool) -> None:
+    """Be the shim that is asked for. Never returns."""
     status = 1
     bundle = ""
     try:
@@ -109,34 +119,19 @@ def become_shim(control: socket.socket, message: bytes, fds: list[int], tasks: T
             os.set_inheritable(fd, False)
         if truncated:
             raise BadRequest(f"the request is longer than {REQUEST_LIMIT} bytes")
-        answer.container_id, bundle = parse(message)
+        container_id, bundle = parse(message)
+        if not container_id:
+            raise BadRequest("the id is empty")
         if len(fds) != 1:
             raise BadRequest(f"{len(fds)} descriptors came with the request; one is needed, the first connection")
         set_name("corten-shim")
         first = socket.socket(fileno=fds[0])
-        server.main(answer.container_id, bundle, first, tasks, lambda: answer.send("pid", str(os.getpid())))
+        server.main(container_id, bundle, first, tasks)
         status = 0
-    except BadRequest as error:
-        answer.send("error", str(error))
     except BaseException as error:
-        tell_death(bundle, answer, error)
+        tell_death(bundle, error)
     finally:
         os._exit(status)
-
-
-class Answer:
-    """The daemon's answer, sent once; then the zygote's socket is no longer ours."""
-
-    __slots__ = ("_control", "container_id")
-
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
-        self.container_id = ""
-
-    def send(self, kind: str, text: str) -> None:
-        if self._control.fileno() >= 0:
-            self._control.send("\0".join((self.container_id, kind, text)).encode("utf-8", "replace"))
-            self._control.close()
 
 
 def parse(message: bytes) -> tuple[str, str]:
@@ -150,18 +145,9 @@ def parse(message: bytes) -> tuple[str, str]:
     if len(words) != 2:
         raise BadRequest(f"{len(words)} words came with it; an id and a bundle are needed")
     container_id, bundle = words
-    if not container_id:
-        raise BadRequest("the id is empty")
     if not bundle.startswith("/") or not os.path.isdir(bundle):
         raise BadRequest(f"the bundle {bundle[:4096]!r} is not the absolute path of a directory")
     return container_id, bundle
-
-
-def set_name(name: str) -> None:
-    """What ps shows as the command."""
-    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, name.encode())
-    os.close(fd)
 
 
 def close_others(*keep: int) -> None:
@@ -175,13 +161,15 @@ def close_others(*keep: int) -> None:
         first = fd + 1
 
 
-def tell_death(bundle: str, answer: Answer, error: BaseException) -> None:
-    """Say why there is no shim: to the daemon while it still listens, and in the bundle."""
+def tell_death(bundle: str, error: BaseException) -> None:
+    """Leave in the bundle, where one was named, why there is no shim (any more)."""
+    if not bundle:
+        return
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     place = f" ({where.tb_frame.f_code.co_filename}:{where.tb_lineno})" if where is not None else ""
-    text = f"{type(error).__name__}: {error}{place}"[:1000]
-    answer.send("error", text)
+    text = str(error) if isinstance(error, BadRequest) else f"{type(error).__name__}: {error}{place}"
     fd = os.open(f"{bundle}/shim.error", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.write(fd, text.encode("utf-8", "replace") + b"\n")
+    os.write(fd, text[:1000].encode("utf-8", "replace") + b"\n")
+    os.close(fd)

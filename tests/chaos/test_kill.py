@@ -204,7 +204,9 @@ def test_a_crash_around_the_exit_of_containers_that_remove_themselves(running: R
 # the other processes
 
 
-@pytest.mark.parametrize("which", [["corten-zygote"], ["corten-spare"], ["corten-zygote", "corten-spare"]])
+@pytest.mark.parametrize(
+    "which", [["corten-zygote"], ["corten-spare"], ["corten-builder"], ["corten-zygote", "corten-spare"]]
+)
 def test_a_zygote_that_was_killed_is_replaced_by_the_next_start(
     running: Running, daemon: Daemon, which: list[str]
 ) -> None:

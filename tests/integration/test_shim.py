@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,23 +15,11 @@ from corten_api.shim import corten_pb2, task_pb2
 from cortend.tasks.shim import Shim
 from cortend.tasks.stream import Channel
 
-from tests.support import leftovers
 from tests.support.bundles import Boxes, read_all, read_until
 
 pytestmark = pytest.mark.root
 
 WITH_STDIN = corten_pb2.CreateOptions(open_stdin=True, stdin_once=True)
-
-
-@pytest.fixture
-async def boxes(tmp_path: Path) -> AsyncIterator[Boxes]:
-    made = Boxes(tmp_path, f"{leftovers.CGROUP}-shim")
-    await made.zygote.start()
-    yield made
-    await made.close()
-    left = leftovers.gone(lambda: [str(path) for path in leftovers.cgroups(made.cgroup_parent)])
-    assert not left
-    assert not leftovers.mounts(str(tmp_path))
 
 
 def about(pid: int, name: str) -> str:
@@ -324,18 +311,6 @@ async def test_an_exit_while_nobody_looked_is_told_later(boxes: Boxes) -> None:
     assert await box.wait() == 6
 
 
-async def test_a_failed_create_names_the_fault_and_leaves_nothing(boxes: Boxes) -> None:
-    bundle = boxes.bundle(("true",), resources={"memory": {"limit": 1}})
-    shim = await boxes.zygote.spawn(bundle.name, bundle)
-    with pytest.raises(errors.CortenError):
-        await shim.create([], options=corten_pb2.CreateOptions())
-    assert not (Path("/sys/fs/cgroup/pids") / boxes.cgroup_parent.strip("/") / bundle.name).exists()
-    pid = shim.pid
-    shim.close()
-    assert not await asyncio.to_thread(leftovers.gone, lambda: [str(pid)] if Path(f"/proc/{pid}").exists() else [])
-    assert os.listdir(bundle) == ["config.json"]
-
-
 async def test_what_this_version_cannot_do_is_unimplemented_with_a_sentence(boxes: Boxes) -> None:
     box = await boxes.run("sleep", "1000")
     client = box.shim._client
@@ -367,21 +342,6 @@ async def test_garbage_closes_its_own_connection_only(boxes: Boxes, name: str, g
     assert (await box.shim.state()).status == task_pb2.RUNNING
 
 
-async def test_a_malformed_request_is_an_answer_and_not_the_zygotes_death(boxes: Boxes) -> None:
-    zygote = boxes.zygote.pid
-    with pytest.raises(errors.Unavailable, match="nonesuch"):
-        await boxes.zygote.spawn("a", boxes.directory / "nonesuch")
-    for request in (b"{", b"dance", b"spawn", b"spawn\0a\0", b"spawn\0\0/", b"spawn\0a\0/", b"\xff\xfe", b"[" * 50_000):
-        control = boxes.zygote._control
-        assert control is not None
-        await asyncio.get_running_loop().sock_sendall(control, request)
-        answer = await asyncio.get_running_loop().sock_recv(control, 65536)
-        assert answer.split(b"\0")[1] == b"error"
-    box = await boxes.run("true")
-    assert await box.wait() == 0
-    assert boxes.zygote.pid == zygote
-
-
 async def test_reopen_log_follows_a_rename(boxes: Boxes) -> None:
     box = await boxes.run("sh", "-c", "while :; do echo x; sleep 0.01; done")
     await asyncio.sleep(0.1)
@@ -389,12 +349,3 @@ async def test_reopen_log_follows_a_rename(boxes: Boxes) -> None:
     await box.shim.reopen_log()
     await asyncio.sleep(0.2)
     assert len(box.log) > 0
-
-
-async def test_shims_live_in_a_cgroup_of_their_own_and_protected(boxes: Boxes) -> None:
-    box = await boxes.run("sleep", "1000")
-    memberships = about(box.shim.pid, "cgroup")
-    assert f"{boxes.cgroup_parent}/shims" in memberships
-    assert int(about(box.shim.pid, "oom_score_adj")) <= 0
-    assert about(box.shim.pid, "comm") == "corten-shim\n"
-    assert os.readlink(f"/proc/{box.shim.pid}/exe").startswith("/memfd:")

@@ -125,9 +125,10 @@ class Boxes:
         logs.mkdir()
         wanted = corten_pb2.CreateOptions(log_directory=str(logs), exit_record=str(logs / "exit.json"))
         wanted.MergeFrom(options or corten_pb2.CreateOptions())
-        shim = await self.zygote.spawn(bundle.name, bundle)
+        shim, _ = await self.zygote.spawn(
+            bundle.name, bundle, lambda new: new.create([], options=wanted, terminal=terminal)
+        )
         box = Box(shim, logs)
-        await shim.create([], options=wanted, terminal=terminal)
         self.made.append(box)
         return box
 

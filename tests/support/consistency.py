@@ -14,6 +14,7 @@ from corten_api.v1 import containers_pb2, snapshots_pb2
 from tests.support import leftovers
 from tests.support.daemon import Daemon
 
+HELPERS = ("corten-zygote", "corten-spare", "corten-builder")  # an engine has one of each
 _LIVE = (containers_pb2.CONTAINER_STATUS_RUNNING, containers_pb2.CONTAINER_STATUS_PAUSED)
 
 
@@ -57,7 +58,7 @@ def _look(daemon: Daemon) -> list[str]:
     found += _differ("container's snapshot", _active(daemon), every)
     found += _differ("cgroup", {path.name for path in leftovers.cgroups(daemon.cgroup)} & _ids(daemon), set(live))
     found += [f"shim of nothing: {leftovers.describe(pid)}" for pid in named(daemon, "corten-shim") - _shims(live)]
-    for helper in ("corten-zygote", "corten-spare"):
+    for helper in HELPERS:
         if len(named(daemon, helper)) != 1:
             found.append(f"{helper}: {len(named(daemon, helper))} of them")
     found += [f"snapshot to be deleted: {path}" for path in (daemon.root / "snapshots").glob("trash-*")]

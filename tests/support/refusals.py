@@ -37,7 +37,7 @@ def traces(daemon: Daemon) -> set[str]:
     found |= {
         str(path) for path in leftovers.cgroups(daemon.cgroup) if path.name not in (daemon.directory.name, "shims")
     }
-    helpers = {pid for name in ("corten-zygote", "corten-spare") for pid in consistency.named(daemon, name)}
+    helpers = {pid for name in consistency.HELPERS for pid in consistency.named(daemon, name)}
     found |= {leftovers.describe(pid) for pid in leftovers.processes_in(daemon.cgroup) if pid not in helpers}
     return found | set(leftovers.mounts(str(daemon.directory)))
 

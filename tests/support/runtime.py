@@ -43,7 +43,6 @@ class Outcome:
     warnings: list[str]
     oom_kills: int
     left_open: list[str]
-    directory: Path  # of the shim's stand-in, at its end
 
 
 class Runtime:
@@ -90,7 +89,6 @@ class Runtime:
             warnings=said["warnings"],
             oom_kills=said["oom_kills"],
             left_open=said["open"],
-            directory=Path(said["cwd"]),
         )
 
     def job(

@@ -11,10 +11,13 @@ import sys
 import time
 from typing import Any
 
-from corten_shim import init, rootfs
-from corten_shim.cgroups import Cgroup, open_cgroup
+from corten_shim import rootfs
+from corten_shim.builder import Builder, Built, build_container, build_exec
+from corten_shim.cgroups import open_cgroup
 from corten_shim.linux import process
 from corten_shim.linux.errors import RuntimeFault
+from corten_shim.rootfs import Mount
+from corten_shim.spawned import Stdio
 
 
 def main() -> None:
@@ -23,40 +26,39 @@ def main() -> None:
     open_before = set(os.listdir("/proc/self/fd"))
     said: dict[str, Any] = {"fault": None, "exit": None, "exec": None, "warnings": []}
     cgroup = open_cgroup(job["cgroup"])
-    root = -1
     if job["old_overlay"]:
         (rootfs._overlay.__kwdefaults__ or {})["force_old"] = True
+    job["spec"]["linux"]["cgroupsPath"] = job["cgroup"]
+    with open(f"{job['bundle']}/config.json", "w") as config:
+        json.dump(job["spec"], config)
     try:
-        root = init.prepare_root([init.Mount(*job["root"])], spec=job["spec"])
-        cgroup.create(job["spec"]["linux"].get("resources") or {})
-        _run(job, root, cgroup, said)
+        _run(job, said)
     except RuntimeFault as fault:
         said["fault"] = [fault.code, fault.kind, fault.name, fault.detail]
     finally:
-        if root >= 0:
-            os.close(root)
         said["oom_kills"] = cgroup.oom_kills()
         cgroup.kill()
         _reap()
         cgroup.remove()
     said["open"] = sorted(set(os.listdir("/proc/self/fd")) - open_before)
-    said["cwd"] = os.getcwd()
     print(json.dumps(said))
 
 
-def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -> None:
+def _run(job: dict[str, Any], said: dict[str, Any]) -> None:
     with open(job["output"], "ab") as output:
-        stdio = init.Stdio(output.fileno(), output.fileno(), output.fileno())
+        stdio = Stdio(output.fileno(), output.fileno(), output.fileno())
         if job["window"]:
-            stdio = init.Stdio.terminal(*job["window"])
-        spawned = init.create_container(
-            job["spec"],
+            stdio = Stdio.terminal(*job["window"])
+        built = build_container(
+            Builder(),
+            name="box",
             bundle=job["bundle"],
-            root_fd=root,
+            mounts=[Mount(*job["root"])],
             stdio=stdio,
-            cgroup=cgroup,
             seccomp_cache=job["seccomp_cache"],
+            meanwhile=lambda: None,
         )
+        spawned = built.spawned
         said["warnings"] = spawned.warnings
         try:
             if job["hold"]:
@@ -67,7 +69,7 @@ def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -
             while job["speaks_first"] and not os.path.getsize(job["output"]):
                 time.sleep(0.01)
             if job["exec"]:
-                said["exec"] = _exec(job, root, cgroup, spawned, stdio)
+                said["exec"] = _exec(job, built, stdio)
                 spawned.abandon()
                 return
             if spawned.terminal >= 0:
@@ -76,6 +78,7 @@ def _run(job: dict[str, Any], root: int, cgroup: Cgroup, said: dict[str, Any]) -
             said["exit"] = os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1])
         finally:
             os.close(spawned.pidfd)
+            os.close(built.root_fd)
 
 
 def _everything(terminal: int) -> bytes:
@@ -89,17 +92,17 @@ def _everything(terminal: int) -> bytes:
     return said
 
 
-def _exec(job: dict[str, Any], root: int, cgroup: Cgroup, spawned: init.Spawned, stdio: init.Stdio) -> int:
-    beside = init.create_exec(
-        job["spec"],
-        job["exec"],
-        init_pidfd=spawned.pidfd,
-        init_pid=spawned.pid,
-        root_fd=root,
+def _exec(job: dict[str, Any], built: Built, stdio: Stdio) -> int:
+    beside = build_exec(
+        Builder(),
+        name="exec",
+        bundle=job["bundle"],
+        process=json.dumps(job["exec"]).encode(),
+        init=(built.spawned.pidfd, built.spawned.pid),
+        root_fd=built.root_fd,
         stdio=stdio,
-        cgroup=cgroup,
         seccomp_cache=job["seccomp_cache"],
-    )
+    ).spawned
     try:
         beside.start()
         return os.waitstatus_to_exitcode(os.waitpid(beside.pid, 0)[1])

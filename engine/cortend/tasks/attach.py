@@ -77,6 +77,7 @@ class Attachment:
 
     async def __aenter__(self) -> Attachment:
         """Connected, or put on the list of those who wait for the start. Raises what makes it impossible."""
+        await self._manager.pending.turn(self._container.id)
         task = self._manager.live(self._container.id)
         if self._options.exec_id:
             if task is None:

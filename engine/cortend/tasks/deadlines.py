@@ -22,6 +22,7 @@ ENDING = 5.0  # from Shutdown to the end of the shim
 async def within(name: str, call: Awaitable[T], seconds: float = CALL) -> T:
     """The result of `call`. Raises DeadlineExceeded naming the container `name`."""
     try:
-        return await asyncio.wait_for(call, seconds)
+        async with asyncio.timeout(seconds):
+            return await call
     except TimeoutError:
         raise DeadlineExceeded("container", name, f"its shim did not answer for {seconds:g} s") from None

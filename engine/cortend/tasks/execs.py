@@ -38,13 +38,21 @@ class Execs:
         base = await task.spec(self._manager.layout.bundle(container.id))
         document = msgspec.json.encode(exec_process(base, config, self._facts))
         process = Process(ids.new_id(), terminal=config.terminal)
-        create = task.shim.exec(process.exec_id, document, terminal=config.terminal, stdin=config.open_stdin)
-        await within(container.name, create, CALL)
-        task.add(process)
+        making = within(
+            container.name,
+            task.shim.exec(process.exec_id, document, terminal=config.terminal, stdin=config.open_stdin),
+            CALL,
+        )
         if config.attach_first:
+            await making
+            task.add(process)
             self._manager.background.start(self._expire(task, process), name=f"exec {process.exec_id[:12]}")
         else:
-            await self.start(task, process)
+            # Both calls go out at once; the shim answers them in order.
+            task.add(process)
+            for failed in await asyncio.gather(making, self.start(task, process), return_exceptions=True):
+                if isinstance(failed, BaseException):
+                    raise failed
         return process.exec_id, process.pid
 
     async def start(self, task: LiveTask, process: Process) -> None:

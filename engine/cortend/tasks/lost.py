@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 
 import structlog
-from corten_api.errors import CortenError, NotFound
+from corten_api.errors import CortenError
 from corten_shim.cgroups.select import open_cgroup
 from corten_shim.linux.errors import RuntimeFault
 
@@ -54,7 +54,7 @@ async def dismiss(task: LiveTask, layout: Layout, background: Background) -> Non
 
 
 async def end_shim(shim: Shim, container_id: str, layout: Layout, *, agreed: bool = False) -> None:
-    """Delete and Shutdown; one that does not do so in time is killed, and its cgroup cleared."""
+    """Have it delete its container and end; one that does not do so in time is killed, and its cgroup cleared."""
     try:
         if not agreed:
             await _farewell(shim, container_id)
@@ -70,8 +70,7 @@ async def end_shim(shim: Shim, container_id: str, layout: Layout, *, agreed: boo
 
 
 async def _farewell(shim: Shim, container_id: str) -> None:
-    with suppress(NotFound):  # it never came to a container
-        await within(container_id, shim.delete(), CALL)
+    """Nothing of the container is left once it answered."""
     await within(container_id, shim.shutdown(now=True), CALL)
 
 

@@ -242,13 +242,14 @@ class TaskManager:
     async def finish(self, task: LiveTask, status: ExitStatus) -> None:
         """Record how `task` ended, tell those who wait, and leave nothing of it."""
         container = task.container
-        await self.records.exited(container, status, durable=not container.config.auto_remove)
+        # The shim's exit record is on disk already: after a power loss it says the same.
+        await self.records.exited(container, status, durable=False)
         task.end(status)
         self.waiters.exited(task.id, status)
         log.info("task.exited", container=task.id, exit_code=status.exit_code, reason=status.reason)
         await task.drained()
         await lost.dismiss(task, self.layout, self.background)
-        await asyncio.to_thread(self.snapshotter.release, task.id)
+        self.snapshotter.release(task.id)
         self.forget(task)
         if container.config.auto_remove:
             await self.remove_automatically(task.id)

@@ -1,12 +1,14 @@
 """Attachers that came before the start.
 
 Owns the waiting list: they are connected after the shim was made and before the process runs, so they miss nothing.
+Where nobody waits, a start need not stop between the two; who comes in the middle of it waits for its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from corten_api.errors import CortenError
 
@@ -29,6 +31,24 @@ class PendingAttachers:
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[Waiting]] = {}
+        self._hurried: dict[str, asyncio.Event] = {}
+
+    @contextmanager
+    def hurry(self, container_id: str) -> Iterator[bool]:
+        """During a start: whether nobody waits for it. Nobody may begin to, then (see `turn`)."""
+        hurried = container_id not in self._waiting
+        if hurried:
+            self._hurried[container_id] = asyncio.Event()
+        try:
+            yield hurried
+        finally:
+            if hurried:
+                self._hurried.pop(container_id).set()
+
+    async def turn(self, container_id: str) -> None:
+        """Return when no start is in a hurry."""
+        while (event := self._hurried.get(container_id)) is not None:
+            await event.wait()
 
     def add(self, container_id: str, waiting: Waiting) -> None:
         self._waiting.setdefault(container_id, []).append(waiting)

@@ -29,20 +29,20 @@ _TASK = wire.TASK_SERVICES[0]
 
 
 class Shim:
-    """`pid` is the shim's own. Made by `Zygote.spawn` or `Shim.connect`."""
+    """`pid` is the shim's own, 0 until the zygote told it. Made by `Zygote.spawn` or `Shim.connect`."""
 
-    def __init__(self, client: Client, *, container_id: str, bundle: Path, pid: int) -> None:
+    def __init__(self, client: Client, *, container_id: str, bundle: Path, pid: int = 0) -> None:
         self._client = client
         self.container_id = container_id
         self.bundle = bundle
         self.pid = pid
 
     @classmethod
-    async def adopt(cls, sock: socket.socket, *, container_id: str, bundle: Path, pid: int) -> Shim:
-        """The shim at the other end of a socket that is connected already."""
+    async def adopt(cls, sock: socket.socket, *, container_id: str, bundle: Path) -> Shim:
+        """The shim that has, or will have, the other end of a socket."""
         sock.setblocking(False)
         client = await Client.on(sock, name=container_id)
-        return cls(client, container_id=container_id, bundle=bundle, pid=pid)
+        return cls(client, container_id=container_id, bundle=bundle)
 
     @classmethod
     async def connect(cls, bundle: Path) -> Shim:

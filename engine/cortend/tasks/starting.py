@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import structlog
 from corten_api.errors import CortenError, Internal
@@ -16,6 +17,7 @@ from corten_api.shim import corten_pb2, task_pb2
 
 from cortend.db import containers as rows
 from cortend.domain.containers import Container, LogOptions, Move, Resources, moved
+from cortend.domain.layout import Layout
 from cortend.domain.mounts import Mount
 from cortend.oci.runtime_spec import HostFacts
 from cortend.tasks import bundle, lost
@@ -85,14 +87,15 @@ class Starter:
         task: LiveTask | None = None
         shim: Shim | None = None
         try:
-            shim = await self._zygote.spawn(container.id, made.path)
-            options = self._options(container)
-            create = shim.create(_rootfs(mounts), terminal=container.config.terminal, options=options)
-            await within(container.name, create, CREATE)
-            task = LiveTask(container, shim, spec=made.spec)
-            manager.register(task)
-            await manager.pending.connect(task)
-            pid = await within(container.name, shim.start(), START)
+            with manager.pending.hurry(container.id) as hurried:
+                calls = _FirstCalls(container, mounts, self._options(container), layout, hurried=hurried)
+                shim, pid = await self._zygote.spawn(container.id, made.path, calls.make)
+                task = LiveTask(container, shim, spec=made.spec)
+                manager.register(task)
+                if not hurried:
+                    await manager.pending.connect(task)
+                    pid = await within(container.name, shim.start(), START)
+                task.init.begin(pid)
         except BaseException as error:
             if task is not None:
                 task.fail(error if isinstance(error, CortenError) else Internal("container", container.name, "failed"))
@@ -101,10 +104,9 @@ class Starter:
                 await lost.end_shim(shim, container.id, layout)
             await asyncio.to_thread(self._undo, container)
             raise
-        task.init.begin(pid)
-        recorded = manager.records.started(container, pid=pid, shim_pid=shim.pid, started_at_ns=task.init.started_at_ns)
-        warnings, _ = await asyncio.gather(_warnings(container, shim), recorded)
+        await manager.records.started(container, pid=pid, shim_pid=shim.pid, started_at_ns=task.init.started_at_ns)
         manager.watch(task)
+        warnings = await _warnings(container, shim)
         log.info(
             "task.started", container=container.id, pid=pid, duration_ms=round(1000 * (time.monotonic() - began), 1)
         )
@@ -154,6 +156,45 @@ class Starter:
             width=width,
             height=height,
         )
+
+
+class _FirstCalls:
+    """What a new shim is asked: Create, and Start at once behind it where nobody has to be attached in between."""
+
+    def __init__(
+        self,
+        container: Container,
+        mounts: Sequence[Mount],
+        options: corten_pb2.CreateOptions,
+        layout: Layout,
+        *,
+        hurried: bool,
+    ) -> None:
+        self._container = container
+        self._mounts = mounts
+        self._options = options
+        self._layout = layout
+        self._hurried = hurried
+
+    async def make(self, shim: Shim) -> int:
+        """The pid of the container's process. The shim ends when this raises."""
+        try:
+            return await self._make(shim)
+        except BaseException:
+            if not shim.closed.is_set():
+                await lost.end_shim(shim, self._container.id, self._layout)
+            raise
+
+    async def _make(self, shim: Shim) -> int:
+        name, terminal = self._container.name, self._container.config.terminal
+        create = within(name, shim.create(_rootfs(self._mounts), terminal=terminal, options=self._options), CREATE)
+        if not self._hurried:
+            return await create
+        pids = await asyncio.gather(create, within(name, shim.start(), CREATE + START), return_exceptions=True)
+        for each in pids:
+            if isinstance(each, BaseException):
+                raise each
+        return int(cast("int", pids[1]))
 
 
 async def _warnings(container: Container, shim: Shim) -> tuple[str, ...]:

@@ -13,8 +13,11 @@ import os
 import socket
 import sys
 import sysconfig
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import TypeVar
 
+import structlog
 from corten_api.errors import FailedPrecondition, Internal, Unavailable
 from corten_shim import placement
 from corten_shim import ttrpc as shim_package_marker
@@ -22,8 +25,11 @@ from corten_shim import ttrpc as shim_package_marker
 from cortend import programs
 from cortend.tasks.shim import Shim
 
+log = structlog.get_logger()
+T = TypeVar("T")
+
 START_SECONDS = 10.0
-SPAWN_SECONDS = 10.0
+PID_FILE, ERROR_FILE = "shim.pid", "shim.error"
 MFD_EXEC = 0x10
 F_SEAL_EXEC = 0x20
 _BOOTSTRAP = (
@@ -40,7 +46,8 @@ class Zygote:
         self._cgroup_parent = cgroup_parent
         self._process: programs.Process | None = None
         self._control: socket.socket | None = None
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # over its start and its end
+        self._asking = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -51,25 +58,49 @@ class Zygote:
         async with self._lock:
             await self._start()
 
-    async def spawn(self, container_id: str, bundle: Path) -> Shim:
-        """A new shim for `container_id`; a lost zygote is replaced first. Raises Unavailable."""
+    async def spawn(
+        self, container_id: str, bundle: Path, begin: Callable[[Shim], Coroutine[None, None, T]]
+    ) -> tuple[Shim, T]:
+        """A new shim for `container_id`, and what `begin(shim)` returned: first calls, under way before it is there.
+
+        A lost zygote is replaced, and all is begun anew. Raises what `begin` raises, or Unavailable: the shim ends.
+        """
+        try:
+            return await self._spawn(container_id, bundle, begin)
+        except _Lost:
+            log.warning("zygote.lost", container=container_id)
+        try:
+            return await self._spawn(container_id, bundle, begin)
+        except _Lost:
+            raise Unavailable("shim", container_id, "the zygote dies when it is asked") from None
+
+    async def _spawn(
+        self, container_id: str, bundle: Path, begin: Callable[[Shim], Coroutine[None, None, T]]
+    ) -> tuple[Shim, T]:
+        """As `spawn`. Raises _Lost where nobody answers who could say why."""
+        async with self._lock:
+            control = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = f"spawn\0{container_id}\0{bundle}".encode()
+        shim = await Shim.adopt(ours, container_id=container_id, bundle=bundle)
         try:
             with theirs:
-                async with self._lock:
-                    answer = await self._ask(container_id, request, theirs.fileno())
-                    if answer is None:
-                        await self._stop()
-                        answer = await self._ask(container_id, request, theirs.fileno())
-        except BaseException:
-            ours.close()
+                await self._ask(control, f"spawn\0{container_id}\0{bundle}".encode(), theirs.fileno())
+            begun = await begin(shim)
+            shim.pid = int((bundle / PID_FILE).read_bytes())
+            return shim, begun
+        except (Unavailable, BrokenPipeError, ConnectionResetError):
+            shim.close()
+            if (said := _last_words(bundle)) is not None:
+                raise Unavailable("shim", container_id, said) from None
+            async with self._lock:
+                if self._control is control:
+                    await self._stop()
+            raise _Lost from None
+        except BaseException as error:
+            shim.close()
+            if isinstance(error, OSError):
+                raise Internal("zygote", str(self.pid), f"cannot be asked: {error.strerror}") from error
             raise
-        if answer is None or answer[0] != "pid":
-            ours.close()
-            detail = answer[1] if answer is not None else "the zygote dies when it is asked"
-            raise Unavailable("shim", container_id, detail)
-        return await Shim.adopt(ours, container_id=container_id, bundle=bundle, pid=int(answer[1]))
 
     async def close(self) -> None:
         """End the zygote; shims live on. Cgroups that hold nobody any more are removed."""
@@ -99,40 +130,45 @@ class Zygote:
             os.close(sealed)
             theirs.close()
         self._control = ours
-        if await self._receive(START_SECONDS) is None:
-            detail = await self._last_words()
+        if not await self._hears():
+            detail = await self._why_not()
             await self._stop()
             raise Unavailable("zygote", interpreter, detail)
 
-    async def _ask(self, container_id: str, request: bytes, fd: int) -> tuple[str, str] | None:
-        """("pid", number) or ("error", sentence) for one request; None where the zygote is gone."""
+    async def _ask(self, control: socket.socket, request: bytes, fd: int) -> None:
+        """Send a request; waits while more of them are queued than a socket takes."""
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            while True:
+                try:
+                    socket.send_fds(control, [request], [fd])
+                    return
+                except BlockingIOError:
+                    room = loop.create_future()
+                loop.add_writer(control, _resolve, room)
+                try:
+                    await room
+                finally:
+                    loop.remove_writer(control)
+
+    async def _running(self) -> socket.socket:
+        """The control socket of a zygote that was alive just now."""
         if self._process is None or self._process.returncode is not None:
             await self._stop()
             await self._start()
         assert self._control is not None
-        try:
-            socket.send_fds(self._control, [request], [fd])
-        except (BrokenPipeError, ConnectionResetError):
-            return None
-        except OSError as error:
-            raise Internal("zygote", str(self.pid), f"cannot be asked: {error.strerror}") from error
-        while (answer := await self._receive(SPAWN_SECONDS)) is not None:
-            about, _, told = answer.partition("\0")
-            if about in (container_id, ""):  # not that of an earlier request whose caller gave up
-                kind, _, text = told.partition("\0")
-                return kind, text
-        return None
+        return self._control
 
-    async def _receive(self, seconds: float) -> str | None:
+    async def _hears(self) -> bool:
+        """Whether it says that it is ready."""
         assert self._control is not None
         try:
-            async with asyncio.timeout(seconds):
-                data = await asyncio.get_running_loop().sock_recv(self._control, 64 << 10)
+            async with asyncio.timeout(START_SECONDS):
+                return bool(await asyncio.get_running_loop().sock_recv(self._control, 64))
         except (ConnectionResetError, TimeoutError):
-            return None
-        return data.decode("utf-8", "replace") or None
+            return False
 
-    async def _last_words(self) -> str:
+    async def _why_not(self) -> str:
         assert self._process is not None
         assert self._process.stderr is not None
         try:
@@ -154,6 +190,23 @@ class Zygote:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Lost(Exception):
+    """The zygote, or the spare that was to be the shim, died."""
+
+
+def _last_words(bundle: Path) -> str | None:
+    """Why the shim ended, where it could say so."""
+    try:
+        return (bundle / ERROR_FILE).read_text(errors="replace").strip()
+    except OSError:
+        return None
 
 
 def import_paths() -> list[str]:

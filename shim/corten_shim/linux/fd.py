@@ -31,6 +31,10 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
 
     Symlinks are followed inside `root`; where one dangles, what it names is made.
     """
+    try:
+        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass  # the rest is for that
     current = os.dup(root)
     walked = ""
     links = 0

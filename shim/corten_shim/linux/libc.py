@@ -156,12 +156,6 @@ def become_subreaper() -> None:
     check(_plain_prctl(36, 1, 0, 0, 0), "prctl")
 
 
-def set_process_name(name: str) -> None:
-    """What ps shows as the command, up to 15 bytes (prctl(2), PR_SET_NAME)."""
-    buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
-    check(_prctl(15, ctypes.addressof(buffer), 0, 0, 0), "prctl")
-
-
 def syncfs(fd: int) -> None:
     """Have everything written to the filesystem that `fd` is on reach its disk (syncfs(2))."""
     check(retried(_syncfs, fd), "syncfs")

@@ -33,6 +33,13 @@ def set_dumpable(value: bool) -> None:
     prctl(const.PR_SET_DUMPABLE, int(value))
 
 
+def set_name(name: str) -> None:
+    """What ps shows as the command, up to 15 bytes (proc_pid_comm(5))."""
+    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, name.encode())
+    os.close(fd)
+
+
 def become_subreaper() -> None:
     """Orphans below this process become its children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     prctl(const.PR_SET_CHILD_SUBREAPER, 1)

@@ -30,6 +30,7 @@ def serving(directory: Path, tasks: Tasks) -> tuple[Server, socket.socket]:
     made = Server("a", str(directory), tasks)
     ours, theirs = socket.socketpair()
     made.accept(theirs)
+    made.listen()
     return made, ours
 
 
