@@ -7,10 +7,10 @@ process's output back until its token is shown.
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 
+from corten_shim.linux.sockets import MSG_NOSIGNAL, Socket
 from corten_shim.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from corten_shim.stdio import CHUNK, END
 
@@ -41,7 +41,7 @@ class Attacher:
     def __init__(self, reactor: Reactor, streams: Streams, *, stdin: bool, channels: tuple[int, ...]) -> None:
         self._reactor = reactor
         self._streams = streams
-        self._sock: socket.socket | None = None
+        self._sock: Socket | None = None
         self._pending = memoryview(b"")
         self._events = 0
         self._stdin_open = True
@@ -60,7 +60,7 @@ class Attacher:
         """No output may be read for it now: it is behind, or not there yet."""
         return bool(self._pending) or self._sock is None
 
-    def connect(self, sock: socket.socket) -> None:
+    def connect(self, sock: Socket) -> None:
         """The token was shown on `sock`, which is the attacher's from now on."""
         sock.setblocking(False)
         self._sock = sock
@@ -73,7 +73,7 @@ class Attacher:
         header = HEADER.pack(channel, len(data))
         assert self._sock is not None
         try:
-            sent = self._sock.sendmsg((header, data), (), socket.MSG_NOSIGNAL)
+            sent = self._sock.sendmsg((header, data), (), MSG_NOSIGNAL)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -142,7 +142,7 @@ class Attacher:
         assert self._sock is not None
         try:
             if self._pending:
-                self._pending = self._pending[self._sock.send(self._pending, socket.MSG_NOSIGNAL) :]
+                self._pending = self._pending[self._sock.send(self._pending, MSG_NOSIGNAL) :]
                 self.progress_at = time.monotonic()
         except BlockingIOError:
             pass

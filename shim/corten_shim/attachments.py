@@ -7,9 +7,9 @@ the socket is the attacher's (`attacher`).
 from __future__ import annotations
 
 import os
-import socket
 
 from corten_shim.attacher import Attacher
+from corten_shim.linux.sockets import Socket
 from corten_shim.reactor import READ, Reactor, Timer
 from corten_shim.streams import Streams
 
@@ -56,7 +56,7 @@ class Attachments:
             if reservation.connection is connection:
                 self._forget(token)
 
-    def accept(self, sock: socket.socket) -> None:
+    def accept(self, sock: Socket) -> None:
         Greeting(self._reactor, sock, self._redeem)
 
     def _forget(self, token: bytes) -> None:
@@ -65,7 +65,7 @@ class Attachments:
             reservation.timer.cancel()
             reservation.streams.drop(reservation.attacher)
 
-    def _redeem(self, token: bytes, sock: socket.socket) -> None:
+    def _redeem(self, token: bytes, sock: Socket) -> None:
         reservation = self._reservations.pop(token, None)
         if reservation is None:
             sock.close()
@@ -80,7 +80,7 @@ class Greeting:
 
     __slots__ = ("_reactor", "_redeem", "_shown", "_sock", "_timer")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, redeem: Callable[[bytes, socket.socket], None]) -> None:
+    def __init__(self, reactor: Reactor, sock: Socket, redeem: Callable[[bytes, Socket], None]) -> None:
         sock.setblocking(False)
         self._reactor = reactor
         self._sock = sock

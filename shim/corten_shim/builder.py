@@ -16,17 +16,17 @@ import json
 import marshal
 import os
 import signal
-import socket
 
 from corten_shim import faults, spawned
 from corten_shim.cgroups import open_cgroup
 from corten_shim.init import Job, become, plan_beside, plan_container
-from corten_shim.linux import const, fd, libc, namespace, process
-from corten_shim.linux.errors import from_oserror
+from corten_shim.linux import const, fd, libc, namespace, process, sockets
+from corten_shim.linux.errors import INTERNAL, RuntimeFault, from_oserror
 from corten_shim.linux.pages import PageNote
+from corten_shim.linux.sockets import Socket
 from corten_shim.operations import Loopback
 from corten_shim.rootfs import Mount, prepare_root
-from corten_shim.spawned import Spawned, Stdio
+from corten_shim.spawned import Spawned, Stdio, Unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,25 +62,16 @@ class Builder:
 
         Raises OSError.
         """
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._fork(pages, network=network)
+
+    def _fork(self, pages: PageNote | None, *, network: bool) -> None:
+        self._channel, theirs = sockets.pair()
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             _be_builder(theirs, parent, pages, network=network)
         theirs.close()
         self._pidfd = process.pidfd_open(self.pid)
-
-    @classmethod
-    def living(cls, made: Builder | None) -> Builder:
-        """`made`, if there is one and nobody killed it, or else a new one. Raises OSError."""
-        if made is not None:
-            try:
-                if os.waitid(os.P_PIDFD, made._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    return made
-            except ChildProcessError:
-                pass  # reaped already
-            made.release()
-        return cls()
 
     def release(self) -> None:
         """Kill and reap it."""
@@ -90,15 +81,27 @@ class Builder:
     def build(self, order: tuple[Any, ...], descriptors: list[int], meanwhile: Callable[[], None]) -> Spawned:
         """Have `order` carried out; `meanwhile` is done here in that time. The builder is used up.
 
-        Raises RuntimeFault or what `meanwhile` raises; of the process nothing is left then.
+        One that was killed while it waited is replaced, and `meanwhile` may then be done again. Raises RuntimeFault or
+        what `meanwhile` raises; of the process nothing is left then.
         """
+        with open(os.memfd_create("order", os.MFD_CLOEXEC), "wb") as text:
+            text.write(marshal.dumps(order))
+            text.flush()
+            whole = [text.fileno(), *descriptors]
+            try:
+                return self._carry_out(whole, meanwhile)
+            except Unheard:
+                self._fork(None, network=False)
+            try:
+                return self._carry_out(whole, meanwhile)
+            except Unheard:
+                raise RuntimeFault(INTERNAL, "process", "", "its builder dies when it is asked") from None
+
+    def _carry_out(self, descriptors: list[int], meanwhile: Callable[[], None]) -> Spawned:
         made = Spawned(self._channel)
         try:
             try:
-                with open(os.memfd_create("order", os.MFD_CLOEXEC), "wb") as text:
-                    text.write(marshal.dumps(order))
-                    text.flush()
-                    socket.send_fds(self._channel, [b"O"], [text.fileno(), *descriptors])
+                made.order(descriptors)
                 meanwhile()
                 made.wait_until_ready()
             finally:
@@ -158,10 +161,10 @@ def build_exec(
     return Built(builder.build(order, [init[0], root_fd, *stdio.descriptors], lambda: None))
 
 
-def _be_builder(channel: socket.socket, parent: int, pages: PageNote | None, *, network: bool) -> NoReturn:
+def _be_builder(channel: Socket, parent: int, pages: PageNote | None, *, network: bool) -> NoReturn:
     name = ""
     try:
-        libc.prctl(const.PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.die_with_parent(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(0)
         signal.set_wakeup_fd(-1)
@@ -170,7 +173,7 @@ def _be_builder(channel: socket.socket, parent: int, pages: PageNote | None, *, 
         if pages is not None:
             pages.copy_ahead()
         network_fd = _network_ahead() if network else -1
-        message, descriptors, _, _ = socket.recv_fds(channel, 1, _MOST_DESCRIPTORS)
+        message, descriptors, _ = sockets.receive(channel, 1, _MOST_DESCRIPTORS)
         if not message:
             os._exit(0)
         with open(descriptors.pop(0), "rb") as text:
@@ -206,7 +209,7 @@ def _network_ahead() -> int:
 
 
 def _container_job(
-    channel: socket.socket,
+    channel: Socket,
     descriptors: list[int],
     network: int,
     bundle: str,

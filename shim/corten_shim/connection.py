@@ -6,11 +6,10 @@ Whatever a peer sends, the worst that happens is that its own connection is clos
 
 from __future__ import annotations
 
-import socket
-
 from corten_shim import faults, ttrpc
 from corten_shim.envelopes import Any, Empty, Request, Response, Status
 from corten_shim.linux.errors import RuntimeFault
+from corten_shim.linux.sockets import MSG_NOSIGNAL, Socket
 from corten_shim.messages import ErrorDetail
 from corten_shim.reactor import ERROR, HANGUP, READ, WRITE, Reactor
 from corten_shim.wireformat import DecodeError, Message
@@ -59,7 +58,7 @@ class Connection:
     def __init__(
         self,
         reactor: Reactor,
-        sock: socket.socket,
+        sock: Socket,
         handlers: dict[tuple[str, str], Handler],
         closed: Callable[[Connection], None],
     ) -> None:
@@ -138,7 +137,7 @@ class Connection:
     def _flush(self) -> None:
         try:
             while self._out:
-                del self._out[: self._sock.send(self._out, socket.MSG_NOSIGNAL)]
+                del self._out[: self._sock.send(self._out, MSG_NOSIGNAL)]
         except BlockingIOError:
             if len(self._out) > BACKLOG_LIMIT:
                 self.close()

@@ -99,7 +99,7 @@ class Container:
         process.window = (self._options.width, self._options.height)
 
         def prepare() -> None:
-            if self._options.log_directory:
+            if self._options.log_directory and self._log is None:
                 self._log = open_log(self._options)
                 process.streams.log_to(self._log)
             meanwhile()
@@ -290,7 +290,7 @@ class Container:
 
     def _build_exec(self, process: Process, stdio: Stdio) -> Built:
         return build_exec(
-            Builder.living(self._take_spare()),
+            self._take_spare() or Builder(),
             name=process.name,
             bundle=self.bundle,
             process=process.spec,

@@ -11,7 +11,6 @@ it is `spawned`'s.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
 from corten_shim import identity, plan, rootfs, seccomp, spawned
@@ -19,6 +18,7 @@ from corten_shim.cgroups import Cgroup, version
 from corten_shim.cgroups.v1 import hierarchies
 from corten_shim.linux import const, fd, namespace, process, takeover
 from corten_shim.linux.errors import from_oserror
+from corten_shim.linux.sockets import Socket
 from corten_shim.mountoptions import MountOptions
 from corten_shim.operations import Loopback, Operation, World
 from corten_shim.spawned import Stdio
@@ -133,7 +133,7 @@ def _bind_source(source: str, options: MountOptions) -> int:
         raise from_oserror("mount source", source, error) from error
 
 
-def become(job: Job, channel: socket.socket) -> NoReturn:
+def become(job: Job, channel: Socket) -> NoReturn:
     """Be the process, in a child of the caller's that takes its place. What goes wrong is told on `channel`."""
     phase = "cgroup"
     try:
@@ -160,7 +160,7 @@ def become(job: Job, channel: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _be_process(job: Job, channel: socket.socket) -> NoReturn:
+def _be_process(job: Job, channel: Socket) -> NoReturn:
     subject = ("process", "")
     try:
         world = World(root_tree=job.root_tree, trees=job.trees, host_proc=job.host_proc)

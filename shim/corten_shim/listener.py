@@ -7,16 +7,14 @@ removal. What is spoken on an accepted socket is the business of `connection` an
 from __future__ import annotations
 
 import os
-import socket
-import struct
 
+from corten_shim.linux import sockets
+from corten_shim.linux.sockets import Socket
 from corten_shim.reactor import READ, Reactor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_CREDENTIALS = struct.Struct("iII")
 
 
 class Listener:
@@ -24,15 +22,13 @@ class Listener:
 
     __slots__ = ("_accepted", "_directory_fd", "_name", "_reactor", "_sock")
 
-    def __init__(
-        self, reactor: Reactor, directory_fd: int, name: str, accepted: Callable[[socket.socket], None]
-    ) -> None:
+    def __init__(self, reactor: Reactor, directory_fd: int, name: str, accepted: Callable[[Socket], None]) -> None:
         """Raises OSError where the socket cannot be made; one of that name that is left over is replaced."""
         self._reactor = reactor
         self._directory_fd = directory_fd
         self._name = name
         self._accepted = accepted
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._sock = Socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_NONBLOCK | sockets.SOCK_CLOEXEC)
         remove(name, directory_fd)
         mask = os.umask(0o177)
         try:
@@ -49,7 +45,7 @@ class Listener:
 
     def _ready(self, events: int) -> None:
         try:
-            sock, _address = self._sock.accept()
+            sock = sockets.accept(self._sock)
         except OSError:  # the peer left again, or there are no descriptors left: the next one may have more luck
             return
         if allowed(sock):
@@ -66,7 +62,7 @@ def remove(name: str, directory_fd: int) -> None:
         return
 
 
-def allowed(sock: socket.socket) -> bool:
+def allowed(sock: Socket) -> bool:
     """Whether the peer is root or runs as the shim does."""
-    _pid, uid, _gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    _pid, uid, _gid = sockets.peer(sock)
     return uid in (0, os.geteuid())

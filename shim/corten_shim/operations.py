@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import stat
 import struct
 
-from corten_shim.linux import const, fd, libc
+from corten_shim.linux import const, fd, libc, sockets
 from corten_shim.linux import mount as mounts
 from corten_shim.linux.errors import INVALID_ARGUMENT, PERMISSION_DENIED, RuntimeFault
 
@@ -74,10 +73,13 @@ class Loopback(Operation):
     __slots__ = ()
 
     def perform(self, world: World | None) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        control = sockets.Socket(sockets.AF_INET, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
+        try:
             request = struct.pack("16sH14x", b"lo", 0)
             (flags,) = struct.unpack_from("H", fcntl.ioctl(control, const.SIOCGIFFLAGS, request), 16)
             fcntl.ioctl(control, const.SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | const.IFF_UP))
+        finally:
+            control.close()
 
 
 class Hostname(Operation):
@@ -85,7 +87,7 @@ class Hostname(Operation):
     name: str
 
     def perform(self, world: World) -> None:
-        socket.sethostname(self.name)
+        sockets.sethostname(self.name)
 
 
 class Domainname(Operation):

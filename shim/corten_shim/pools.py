@@ -13,6 +13,8 @@ _SMALLEST_BYTES, _LARGEST, _STEP = 48, 512, 16
 _BYTES_OVERHEAD = 33
 _AT_MOST = 128 << 10  # bytes of one size, for an interpreter whose pools are different
 
+_PIECES = range(8192, 528, -16)  # bytes: what is larger has pages of its own in any case
+
 _kept: list[object] = []
 
 
@@ -24,9 +26,26 @@ def fill() -> None:
             if id(filler) % _POOL == _HEADER:
                 break
             _kept.append(filler)
+    _fill_heap()
     for make, size in ((object, 16), (float, 32)):  # smaller than any bytes object
         for _ in range(_AT_MOST // size):
             small = make()
             if id(small) % _POOL == _HEADER:
                 break
             _kept.append(small)
+
+
+def _fill_heap() -> None:
+    """The same for larger objects, which the C library places: all free pieces between others, the largest first.
+
+    A piece that lies above all that was there comes from the end of the heap: no free one was left of that size.
+    """
+    first = bytes(_PIECES[0])
+    _kept.append(first)
+    highest = id(first)
+    for size in _PIECES:
+        for _ in range(_AT_MOST // size):
+            piece = bytes(size)
+            if id(piece) > highest:
+                break
+            _kept.append(piece)

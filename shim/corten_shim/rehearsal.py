@@ -7,10 +7,10 @@ what is written here is shared by all shims, what is written later is memory of 
 from __future__ import annotations
 
 import os
-import socket
 
 from corten_shim import messages, ttrpc
 from corten_shim.envelopes import Any, Request
+from corten_shim.linux import sockets
 from corten_shim.server import Server
 from corten_shim.tasks import Tasks
 
@@ -30,7 +30,7 @@ def rehearse(state: str, tasks: Tasks) -> None:
     directory = f"{state}/{NAME}-{os.getpid()}"
     os.mkdir(directory, 0o700)
     try:
-        client, first = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        client, first = sockets.pair(packets=False)
         server = Server(NAME, directory, tasks)
         server.accept(first)
         stream = 1
@@ -39,7 +39,7 @@ def rehearse(state: str, tasks: Tasks) -> None:
                 request = Request(service=service, method=method, payload=message.encode())
                 client.sendall(ttrpc.encode(stream, ttrpc.REQUEST, request.encode()))
                 stream += 2
-        client.shutdown(socket.SHUT_WR)  # the end of its only connection is the end of the server
+        client.shutdown(sockets.SHUT_WR)  # the end of its only connection is the end of the server
         server.reactor.run()
         server.close()
         client.close()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 
-from corten_shim.linux import const, libc
+from corten_shim.linux import const, libc, sockets
 from corten_shim.linux import mount as mounts
 from corten_shim.linux.errors import INVALID_ARGUMENT, RuntimeFault, from_oserror
+from corten_shim.linux.sockets import Socket
 from corten_shim.mountoptions import MountOptions
 
 TYPE_CHECKING = False
@@ -152,13 +152,13 @@ def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
     data = ",".join([*words, *(f"{name}={value}" if value else name for name, value in layers.flags)])
     if len(data) > _MOUNT_DATA:
         raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", f"{len(layers.lower)} layers", "too many for one mount")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = sockets.pair()
     child = os.fork()
     if child == 0:
         _mount_and_send(theirs, data)
     theirs.close()
     try:
-        answer, fds, _, _ = socket.recv_fds(ours, 256, 1)
+        answer, fds, _ = sockets.receive(ours, 256, 1)
         os.waitpid(child, 0)
     finally:
         ours.close()
@@ -172,13 +172,13 @@ def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
     return tree
 
 
-def _mount_and_send(channel: socket.socket, data: str) -> None:
+def _mount_and_send(channel: Socket, data: str) -> None:
     try:
         libc.unshare(const.CLONE_NEWNS)
         libc.mount("", "/", "", const.MS_REC | const.MS_PRIVATE)
         libc.mount("overlay", ".", "overlay", 0, data)
         tree = mounts.clone_tree(os.getcwd())
-        socket.send_fds(channel, [b"ok"], [tree])
+        sockets.send(channel, b"ok", tree)
     except OSError as error:
         channel.send(str(error.errno).encode())
     finally:

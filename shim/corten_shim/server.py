@@ -9,11 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 
 from corten_shim.attachments import Attachments
 from corten_shim.connection import Connection
 from corten_shim.linux.errors import RuntimeFault
+from corten_shim.linux.sockets import Socket
 from corten_shim.listener import Listener, remove
 from corten_shim.reactor import READ, Reactor, Timer
 from corten_shim.streams import Streams
@@ -74,7 +74,7 @@ class Server:
         os.write(fd, b"%d\n" % os.getpid())
         os.close(fd)
 
-    def accept(self, sock: socket.socket) -> None:
+    def accept(self, sock: Socket) -> None:
         """Serve ttrpc on `sock`."""
         self._connections.add(Connection(self.reactor, sock, self._tasks.handlers, self._disconnected))
 
@@ -158,7 +158,7 @@ class Server:
         os.close(fd)
 
 
-def main(id: str, bundle: str, first: socket.socket, tasks: Tasks) -> None:
+def main(id: str, bundle: str, first: Socket, tasks: Tasks) -> None:
     """Be the shim of container `id` until it is over. `first` is the connection of whoever asked for it.
 
     SIGCHLD has a handler. Raises OSError where the bundle is of no use.

@@ -1,6 +1,7 @@
 """A process that waits before its exec, as its parent sees it; and what the two say to each other.
 
     parent                  builder, then the process
+      │  "O" + order ──>            what to build
       │  <── "B<place>" + root      where the container is
       │  <── "P<pid>"               the process's pid
       │  <── "T" + terminal         its terminal's other end
@@ -17,11 +18,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import struct
 
-from corten_shim.linux import process
+from corten_shim.linux import process, sockets
 from corten_shim.linux.errors import DEADLINE_EXCEEDED, INTERNAL, RuntimeFault, from_oserror
+from corten_shim.linux.sockets import Socket
 
 READY_SECONDS = 30.0
 EXEC_SECONDS = 30.0
@@ -46,6 +46,10 @@ class Stdio:
         return wish
 
 
+class Unheard(Exception):
+    """The other side is gone, and never said a word."""
+
+
 class Spawned:
     """The parent's side.
 
@@ -53,16 +57,24 @@ class Spawned:
     and -1. The descriptors are the caller's to close.
     """
 
-    __slots__ = ("_channel", "pid", "pidfd", "place", "root_fd", "terminal", "warnings")
+    __slots__ = ("_channel", "_heard", "pid", "pidfd", "place", "root_fd", "terminal", "warnings")
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: Socket) -> None:
         self._channel = channel
+        self._heard = False
         self.pid = 0
         self.pidfd = -1
         self.terminal = -1
         self.place = ""
         self.root_fd = -1
         self.warnings: list[str] = []
+
+    def order(self, descriptors: list[int]) -> None:
+        """Tell the builder what to do; the first descriptor holds it, the others belong to it. Raises Unheard."""
+        try:
+            sockets.send(self._channel, b"O", *descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            raise Unheard from None
 
     def start(self) -> None:
         """Let it exec; returns once it has. Raises RuntimeFault (kind "executable" where the program was at fault)."""
@@ -88,7 +100,7 @@ class Spawned:
                 return
 
     def wait_until_ready(self) -> None:
-        """Take what is said until the process is ready and its pid known. Raises RuntimeFault."""
+        """Take what is said until the process is ready and its pid known. Raises RuntimeFault, Unheard."""
         self._channel.settimeout(READY_SECONDS)
         ready = False
         while not (ready and self.pid):
@@ -104,16 +116,20 @@ class Spawned:
             elif kind == b"B":
                 self.place = text.decode("utf-8", "surrogateescape")
             elif not kind:
+                if not self._heard:
+                    raise Unheard
                 raise RuntimeFault(INTERNAL, "process", str(self.pid), "it ended during setup, perhaps out of memory")
 
     def _receive(self, phase: str) -> bytes:
         try:
-            message, fds, _, _ = socket.recv_fds(self._channel, 4 * MAX_TEXT, 1)
+            message, fds, _ = sockets.receive(self._channel, 4 * MAX_TEXT, 1)
         except TimeoutError:
             detail = f"its {phase} took longer than {READY_SECONDS:.0f} s"
             raise RuntimeFault(DEADLINE_EXCEEDED, "process", str(self.pid), detail) from None
+        except ConnectionResetError:
+            message, fds = b"", []
+        self._heard = self._heard or bool(message)
         for descriptor in fds:
-            os.set_inheritable(descriptor, False)
             if message[:1] == b"B":
                 self.root_fd = descriptor
             else:
@@ -124,30 +140,30 @@ class Spawned:
         return message
 
 
-def tell_place(channel: socket.socket, place: str, root_fd: int) -> None:
+def tell_place(channel: Socket, place: str, root_fd: int) -> None:
     """Whatever the parent must know of where the container is, and its root."""
-    _send_with(channel, b"B" + place.encode("utf-8", "surrogateescape"), root_fd)
+    sockets.send(channel, b"B" + place.encode("utf-8", "surrogateescape"), root_fd)
 
 
-def tell_pid(channel: socket.socket, pid: int) -> None:
+def tell_pid(channel: Socket, pid: int) -> None:
     channel.send(b"P%d" % pid)
 
 
-def tell_terminal(channel: socket.socket, master: int) -> None:
-    _send_with(channel, b"T", master)
+def tell_terminal(channel: Socket, master: int) -> None:
+    sockets.send(channel, b"T", master)
 
 
-def warn(channel: socket.socket, text: str) -> None:
+def warn(channel: Socket, text: str) -> None:
     channel.send(b"W" + text.encode("utf-8", "replace")[:MAX_TEXT])
 
 
-def tell_ready(channel: socket.socket) -> bool:
+def tell_ready(channel: Socket) -> bool:
     """Wait for the start; False when the process was given up, or its parent is gone."""
     channel.send(b"R")
     return channel.recv(1) == b"S"
 
 
-def report(channel: socket.socket, subject: tuple[str, str], error: BaseException) -> None:
+def report(channel: Socket, subject: tuple[str, str], error: BaseException) -> None:
     """Tell what went wrong; `subject` is the kind and name that an OSError was about."""
     fault = error if isinstance(error, RuntimeFault) else None
     if isinstance(error, OSError):
@@ -159,7 +175,3 @@ def report(channel: socket.socket, subject: tuple[str, str], error: BaseExceptio
         channel.send(("F" + "\0".join(field.replace("\0", "?") for field in fields)).encode("utf-8", "replace"))
     except OSError:
         os._exit(126)  # nobody listens any more
-
-
-def _send_with(channel: socket.socket, message: bytes, descriptor: int) -> None:
-    channel.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))])

@@ -126,8 +126,7 @@ class Tasks:
         )
         mounts = [Mount(mount.type, mount.source, mount.target, mount.options) for mount in request.rootfs]
         made, self._builder = self._builder, None
-        builder = Builder.living(made)
-        container.create(builder, mounts, terminal=request.terminal, meanwhile=self._server.listen)
+        container.create(made or Builder(), mounts, terminal=request.terminal, meanwhile=self._server.listen)
         self._container = container
         self._server.created()
         call.reply(messages.CreateTaskResponse(pid=container.init.pid))

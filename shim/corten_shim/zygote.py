@@ -12,23 +12,25 @@ shims live on.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import signal
-import socket
 import time
 
 from corten_shim import placement, pools, server
 from corten_shim.builder import Builder
-from corten_shim.linux import const, libc
+from corten_shim.linux import const, libc, sockets
 from corten_shim.linux.pages import PageNote
 from corten_shim.linux.process import set_name
+from corten_shim.linux.sockets import Socket
 from corten_shim.rehearsal import rehearse
 from corten_shim.tasks import Tasks
 
 REQUEST_LIMIT = 64 << 10
 ASKED, OVER = b"1", b"0"  # what a spare tells: it has a request; the daemon closed the socket
 RETRY_SECONDS = 0.1
+SIGCHLD = int(signal.SIGCHLD)
 
 
 class BadRequest(Exception):
@@ -41,8 +43,8 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     `spare_fd` is the interpreter's, no longer needed; `state` the daemon's state directory, to rehearse in.
     """
     os.close(spare_fd)
-    control = socket.socket(fileno=control_fd)
-    control.set_inheritable(False)
+    control = Socket(fileno=control_fd)
+    os.set_inheritable(control_fd, False)
     set_name("corten-zygote")
     libc.prctl(const.PR_SET_DUMPABLE, 0)
     os.chdir("/")
@@ -60,48 +62,57 @@ def main(control_fd: int, cgroup_parent: str, spare_fd: int, state: str) -> None
     shim_pages, builder_pages = PageNote(), PageNote()
     gc.freeze()
     gc.disable()
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    if os.fork() == 0:
-        be_spare(control, tell, tasks, zygote, shim_pages, builder_pages)
     control.send(b"ready\0%d" % zygote)
     while True:
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        spare = os.fork()
+        if spare == 0:
+            be_spare(control, tell, tasks, zygote, shim_pages, builder_pages)
         os.close(tell)
         word = os.read(told, 1)
         os.close(told)
         if word == OVER:
+            await_end(spare)
             return
         if word != ASKED:
             time.sleep(RETRY_SECONDS)  # the spare died, and the next may as well
-        told, tell = os.pipe2(os.O_CLOEXEC)
-        if os.fork() == 0:
-            be_spare(control, tell, tasks, zygote, shim_pages, builder_pages)
+
+
+def await_end(child: int) -> None:
+    """Return when `child` is gone; its status went with it."""
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        return
 
 
 def be_spare(
-    control: socket.socket, tell: int, tasks: Tasks, zygote: int, shim_pages: PageNote, builder_pages: PageNote
+    control: Socket, tell: int, tasks: Tasks, zygote: int, shim_pages: PageNote, builder_pages: PageNote
 ) -> None:
     """In the forked child: wait for a request, then be its shim. Never returns."""
     try:
         # Until there is a container to own, end with the zygote: the daemon sees by the socket's end that it is gone.
-        libc.prctl(const.PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.die_with_parent(9)
         if os.getppid() != zygote:
             os._exit(0)
         close_others(control.fileno(), tell)
         os.setsid()
         set_name("corten-spare")
         libc.become_subreaper()
-        signal.signal(signal.SIGCHLD, child_ended)
+        _signal.signal(SIGCHLD, child_ended)  # `signal` would make enums of it, in memory of this shim's own
         builder = Builder(builder_pages, network=True)
         shim_pages.copy_ahead()
-        message, fds, flags, _address = socket.recv_fds(control, REQUEST_LIMIT, 8)
+        message, fds, truncated = sockets.receive(control, REQUEST_LIMIT, 8)
         over = not message and not fds
-        libc.prctl(const.PR_SET_PDEATHSIG, 0)
+        libc.die_with_parent(0)
+        if over:
+            builder.release()
         os.write(tell, OVER if over else ASKED)
         os.close(tell)
         if not over:
             control.close()
             tasks.make_ready(builder, builder_pages, started=shim_pages.take)
-            become_shim(message, fds, tasks, truncated=bool(flags & socket.MSG_TRUNC))
+            become_shim(message, fds, tasks, truncated=truncated)
     finally:
         os._exit(1)
 
@@ -115,8 +126,6 @@ def become_shim(message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool
     status = 1
     bundle = ""
     try:
-        for fd in fds:
-            os.set_inheritable(fd, False)
         if truncated:
             raise BadRequest(f"the request is longer than {REQUEST_LIMIT} bytes")
         container_id, bundle = parse(message)
@@ -125,7 +134,7 @@ def become_shim(message: bytes, fds: list[int], tasks: Tasks, *, truncated: bool
         if len(fds) != 1:
             raise BadRequest(f"{len(fds)} descriptors came with the request; one is needed, the first connection")
         set_name("corten-shim")
-        first = socket.socket(fileno=fds[0])
+        first = Socket(fileno=fds[0])
         server.main(container_id, bundle, first, tasks)
         status = 0
     except BaseException as error:

@@ -156,6 +156,11 @@ def become_subreaper() -> None:
     check(_plain_prctl(36, 1, 0, 0, 0), "prctl")
 
 
+def die_with_parent(number: int) -> None:
+    """Be sent signal `number` when the parent dies; 0: do not (prctl(2), PR_SET_PDEATHSIG). As above."""
+    check(_plain_prctl(1, number, 0, 0, 0), "prctl")
+
+
 def syncfs(fd: int) -> None:
     """Have everything written to the filesystem that `fd` is on reach its disk (syncfs(2))."""
     check(retried(_syncfs, fd), "syncfs")

@@ -10,7 +10,6 @@ pages are copied one by one, as ever).
 
 from __future__ import annotations
 
-import array
 import ctypes
 import mmap
 
@@ -19,37 +18,50 @@ from corten_shim.linux.libc import prototype
 _MADV_POPULATE_WRITE = 23
 _PRESENT, _EXCLUSIVE = 1 << 63, 1 << 56
 _PAGE = mmap.PAGESIZE
-_NOTED = 0  # the first byte of the note: whether there is one
+_ENTRY = 8  # bytes of pagemap for each page
+_NOTHING, _TAKEN, _READ = 0, 1, 2  # the state of a note, its first byte
 
 _madvise = prototype("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class PageNote:
-    """Made in the parent, after all it will allocate; one for each kind of child."""
+    """Made in the parent, after all it will allocate; one for each kind of child.
 
-    __slots__ = ("_note", "_regions")
+    After its first byte the note has one for each page, 1 where it is to be copied.
+    """
+
+    __slots__ = ("_note", "_pagemap", "_regions")
 
     def __init__(self) -> None:
         self._regions = _writable_regions()
-        self._note = mmap.mmap(-1, 1 + sum((end - start) // _PAGE for start, end in self._regions))
+        pages = sum((end - start) // _PAGE for start, end in self._regions)
+        self._note = mmap.mmap(-1, 1 + pages)
+        self._pagemap = mmap.mmap(-1, _ENTRY * pages)
 
     def take(self) -> None:
-        """In a child that has done what its kind does: note its pages, unless another one has."""
-        if self._note[_NOTED]:
+        """In a child that has done what its kind does: note its pages, unless another one has.
+
+        What this needs itself must not be noted, so it allocates next to nothing; the next child makes sense of it.
+        """
+        if self._note[0] != _NOTHING:
             return
-        flags = array.array("Q")
-        with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        position = 0
+        with memoryview(self._pagemap) as whole, open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
             for start, end in self._regions:
-                pagemap.seek(start // _PAGE * flags.itemsize)
-                flags.frombytes(pagemap.read((end - start) // _PAGE * flags.itemsize))
-        own = _PRESENT | _EXCLUSIVE
-        self._note[1:] = bytes(flag & own == own for flag in flags)
-        self._note[_NOTED] = 1
+                size = (end - start) // _PAGE * _ENTRY
+                pagemap.seek(start // _PAGE * _ENTRY)
+                pagemap.readinto(whole[position : position + size])
+                position += size
+        self._note[0] = _TAKEN
 
     def copy_ahead(self) -> None:
         """In a new child: have the pages of the note copied; without a note nothing happens."""
-        if not self._note[_NOTED]:
+        if self._note[0] == _NOTHING:
             return
+        if self._note[0] == _TAKEN:
+            own = _PRESENT | _EXCLUSIVE
+            self._note[1:] = bytes(flags & own == own for flags in memoryview(self._pagemap).cast("Q"))
+            self._note[0] = _READ
         first = 1
         for start, end in self._regions:
             following = first + (end - start) // _PAGE
