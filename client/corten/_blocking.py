@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 import threading
 import time
+from _socket import AF_UNIX, SHUT_RDWR, SOCK_CLOEXEC, SOCK_STREAM
+from _socket import socket as Socket
 from binascii import a2b_base64
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -31,11 +32,13 @@ _RESETS = {7: 14, 8: 1, 11: 8, 12: 7}  # HTTP/2 error codes to status codes; any
 _HTTP_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 
 
-def dial(address: str) -> socket.socket:
+def dial(address: str) -> Socket:
     """A connected socket. Raises Unavailable with what a user can do about it."""
     try:
         if address.startswith("unix://"):
             return _dial_unix(address.removeprefix("unix://"))
+        import socket  # its enums and selectors take longer to load than a connection takes
+
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         connection = socket.create_connection((host.strip("[]"), int(port)), timeout=20)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -44,8 +47,8 @@ def dial(address: str) -> socket.socket:
         raise cannot_connect(address, error) from error
 
 
-def _dial_unix(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+def _dial_unix(path: str) -> Socket:
+    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         if len(os.fsencode(path)) < 108:
             connection.connect(path)
@@ -72,7 +75,7 @@ def cannot_connect(address: str, error: OSError) -> Unavailable:
 class _Wire:
     """One connection and who reads it."""
 
-    def __init__(self, connection: socket.socket, address: str) -> None:
+    def __init__(self, connection: Socket, address: str) -> None:
         self.lock = threading.Condition(threading.Lock())
         self.http = _http2.Connection()
         self._socket = connection
@@ -168,7 +171,7 @@ class _Wire:
         with self.lock:
             self.http.lose("the client was closed")
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(SHUT_RDWR)
             self.lock.notify_all()
             while self._reading:
                 self.lock.wait()

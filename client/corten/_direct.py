@@ -7,8 +7,9 @@ would pass on the same bytes, copying each a dozen times. Blocking.
 from __future__ import annotations
 
 import os
-import socket
 import struct
+from _socket import AF_UNIX, SHUT_RDWR, SOCK_CLOEXEC, SOCK_STREAM
+from _socket import socket as Socket
 
 from corten_api.errors import DataLoss
 
@@ -23,7 +24,7 @@ class DirectOutput:
 
     def __init__(self, directory: str, token: bytes) -> None:
         """Raises OSError where the socket cannot be reached: another machine, another mount namespace, not root."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0  # what of the buffer is filled and not read
         self._stream = 0
@@ -57,7 +58,7 @@ class DirectOutput:
     def leave(self) -> None:
         """Wake a reader in another thread, who finds the end."""
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(SHUT_RDWR)
         except OSError:
             return  # it had ended
 

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 import click
 from corten_api.errors import CortenError
 
-from corten.cli import deferred
 from corten.cli.session import ENGINE_FAILED, Session, complain
 
 _HOMES = {
@@ -130,7 +129,6 @@ def main() -> NoReturn:
 
     The collector hardly runs: it takes 4 ms of the imports and finds nothing.
     """
-    deferred.defer()
     gc.set_threshold(50_000)
     _open_standard_streams()
     code = invoke()

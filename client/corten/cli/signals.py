@@ -7,9 +7,9 @@ nothing is called while the main thread holds a lock.
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import threading
+from _queue import SimpleQueue
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -43,7 +43,7 @@ class Forwarding:
         self._forward = forward
         self._resized = resized
         self._give_up = give_up
-        self._noted: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._noted: SimpleQueue[int] = SimpleQueue()
         self._before: dict[int, object] = {}
         self._interrupts = 0
 

@@ -9,12 +9,17 @@ SCRIPT = """
 import sys
 from corten.cli import deferred
 deferred.defer()
-import click, corten.containers
+import click, corten.cli.main, corten.cli.running, corten.containers
+from corten.cli.main import cli
+run = cli.get_command(click.Context(cli), "run")
 from corten_api.v1 import containers_pb2
 idle = [name for name in deferred.IDLE if not isinstance(sys.modules[name], deferred.Deferred)]
 assert not idle, idle
+assert "Options:" in run.get_help(click.Context(run))
 assert "image" in str(containers_pb2.ContainerConfig(image="image"))
 from google.protobuf import text_format
+import inspect
+assert inspect.cleandoc("  a\\n   b") == "a\\nb" and inspect.isfunction(len) is False
 assert text_format.MessageToString(containers_pb2.ContainerConfig(image="x")).strip() == 'image: "x"'
 """
 
