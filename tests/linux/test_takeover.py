@@ -81,6 +81,30 @@ print(json.dumps(words | {"code": os.waitstatus_to_exitcode(os.waitpid(words["pi
     assert said["code"] == 5
 
 
+def test_the_child_forks_without_sharing_its_stack_with_its_own_children() -> None:
+    said = run("""
+caller = os.fork()
+if caller == 0:
+    def deep(number):
+        return 0 if number == 0 else 1 + sorted([number], key=lambda each: deep(each - 1))[0] * 0 + deep(number - 1)
+    def go_on(pid):
+        codes = []
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(deep(10) % 200)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        tell(pid=pid, codes=codes)
+        os._exit(0)
+    takeover.take_over(go_on)
+words = told()
+os.waitpid(caller, 0)
+print(json.dumps(words | {"code": os.waitstatus_to_exitcode(os.waitpid(words["pid"], 0)[1])}))
+""")
+    assert said["code"] == 0
+    assert said["codes"] == [10] * 20
+
+
 def test_an_exception_in_the_child_ends_it_and_nobody_goes_on_in_that_memory() -> None:
     said = run("""
 caller = os.fork()

@@ -70,7 +70,7 @@ def take_over(work: Callable[[int], NoReturn]) -> NoReturn:
     The child has the caller's parent, copies of its descriptors, and the namespaces the caller unshared. `work` must
     end the process and let no exception out. Raises OSError where there can be no child.
     """
-    stack = mmap.mmap(-1, _STACK)
+    stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # forks of the child get copies
     top = ctypes.addressof(ctypes.c_char.from_buffer(stack)) + _STACK
     _Child.leash = _leash()
     _Child.work = staticmethod(work)
