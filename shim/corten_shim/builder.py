@@ -12,14 +12,13 @@ life.
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import signal
 
-from corten_shim import faults, spawned
+from corten_shim import hooks, schema, spawned, spec
 from corten_shim.cgroups import open_cgroup
-from corten_shim.init import Job, become, plan_beside, plan_container
+from corten_shim.init import Job, Wishes, become, plan_beside, plan_container, user_namespace
 from corten_shim.linux import const, fd, libc, namespace, process, sockets
 from corten_shim.linux.errors import INTERNAL, RuntimeFault, from_oserror
 from corten_shim.linux.pages import PageNote
@@ -33,23 +32,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-_OWN_PIDS, _SHARED_PIDS = "own:", "shared:"
-_MOST_DESCRIPTORS = 8
+_OWN_PIDS, _HOOKS = "own", "hooks"
+_MOST_DESCRIPTORS = 250  # SCM_MAX_FD is 253
 
 
 class Built:
     """A process that waits before its exec, and what belongs to its container. The caller owns the descriptors.
 
-    `root_fd` is -1 for a process that was exec'd; `own_pids` says that everything else dies with the init.
+    `root_fd` is -1 for a process that was exec'd; `own_pids` says that everything else dies with the init, `has_hooks`
+    that its spec has some.
     """
 
-    __slots__ = ("cgroup_path", "own_pids", "root_fd", "spawned")
+    __slots__ = ("cgroup_path", "has_hooks", "own_pids", "root_fd", "spawned")
 
     def __init__(self, spawned: Spawned) -> None:
         self.spawned = spawned
         self.root_fd = spawned.root_fd
-        kind, _, self.cgroup_path = spawned.place.partition(":")
-        self.own_pids = f"{kind}:" == _OWN_PIDS
+        traits, _, self.cgroup_path = spawned.place.partition(":")
+        self.own_pids = _OWN_PIDS in traits.split(",")
+        self.has_hooks = _HOOKS in traits.split(",")
 
 
 class Builder:
@@ -78,8 +79,16 @@ class Builder:
         self._channel.close()
         self._end()
 
-    def build(self, order: tuple[Any, ...], descriptors: list[int], meanwhile: Callable[[], None]) -> Spawned:
-        """Have `order` carried out; `meanwhile` is done here in that time. The builder is used up.
+    def build(
+        self,
+        order: tuple[Any, ...],
+        descriptors: list[int],
+        *,
+        meanwhile: Callable[[], None],
+        reached: Callable[[str, int], None] | None = None,
+    ) -> Spawned:
+        """Have `order` carried out; `meanwhile` is done here in that time, `reached` when hooks are due (see
+        `Spawned`). The builder is used up.
 
         One that was killed while it waited is replaced, and `meanwhile` may then be done again. Raises RuntimeFault or
         what `meanwhile` raises; of the process nothing is left then.
@@ -89,16 +98,18 @@ class Builder:
             text.flush()
             whole = [text.fileno(), *descriptors]
             try:
-                return self._carry_out(whole, meanwhile)
+                return self._carry_out(whole, meanwhile, reached)
             except Unheard:
                 self._fork(None, network=False)
             try:
-                return self._carry_out(whole, meanwhile)
+                return self._carry_out(whole, meanwhile, reached)
             except Unheard:
                 raise RuntimeFault(INTERNAL, "process", "", "its builder dies when it is asked") from None
 
-    def _carry_out(self, descriptors: list[int], meanwhile: Callable[[], None]) -> Spawned:
-        made = Spawned(self._channel)
+    def _carry_out(
+        self, descriptors: list[int], meanwhile: Callable[[], None], reached: Callable[[str, int], None] | None
+    ) -> Spawned:
+        made = Spawned(self._channel, reached)
         try:
             try:
                 made.order(descriptors)
@@ -134,15 +145,26 @@ def build_container(
     mounts: list[Mount],
     stdio: Stdio,
     seccomp_cache: str,
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[], None] = lambda: None,
+    wishes: Wishes | None = None,
+    cgroup: str = "",
+    reached: Callable[[str, int], None] | None = None,
 ) -> Built:
-    """The init of the bundle's container. `mounts` are its root; none: what the spec says.
+    """The init of the bundle's container. `mounts` are its root; none: what the spec says. `cgroup` is its path, if the
+    spec's is not to count. Hooks that run in the host's namespaces are run here, unless `reached` does it.
 
     Raises RuntimeFault, with nothing left behind.
     """
     root = [(mount.type, mount.source, mount.target, mount.options) for mount in mounts]
-    order = ("container", name, bundle, root, stdio.window, seccomp_cache)
-    return Built(builder.build(order, list(stdio.descriptors), meanwhile))
+    wishes = wishes or Wishes()
+    order = ("container", name, bundle, root, stdio.window, seccomp_cache, cgroup, *_wished(wishes))
+    if reached is None:
+
+        def reached(stage: str, pid: int) -> None:
+            run_hooks(bundle, name, ("prestart", "createRuntime"), status="creating", pid=pid)
+
+    descriptors = [*stdio.descriptors, *_extra(wishes)]
+    return Built(builder.build(order, descriptors, meanwhile=meanwhile, reached=reached))
 
 
 def build_exec(
@@ -155,10 +177,55 @@ def build_exec(
     root_fd: int,
     stdio: Stdio,
     seccomp_cache: str,
+    wishes: Wishes | None = None,
+    cgroup: str = "",
 ) -> Built:
     """A process beside the init, whose pidfd and pid are `init`. `process` is JSON. Raises RuntimeFault."""
-    order = ("exec", name, bundle, process, init[1], stdio.window, seccomp_cache)
-    return Built(builder.build(order, [init[0], root_fd, *stdio.descriptors], lambda: None))
+    wishes = wishes or Wishes()
+    order = ("exec", name, bundle, process, init[1], stdio.window, seccomp_cache, cgroup, *_wished(wishes))
+    descriptors = [init[0], root_fd, *stdio.descriptors, *_extra(wishes)]
+    return Built(builder.build(order, descriptors, meanwhile=lambda: None))
+
+
+def _wished(wishes: Wishes) -> tuple[object, ...]:
+    return wishes.gate >= 0, len(wishes.preserved), wishes.pivot, wishes.oom_score, wishes.no_new_keyring
+
+
+def _extra(wishes: Wishes) -> list[int]:
+    return [*((wishes.gate,) if wishes.gate >= 0 else ()), *wishes.preserved]
+
+
+def _take_wishes(wished: tuple[Any, ...], descriptors: list[int]) -> Wishes:
+    """The wishes again, their descriptors taken from the end of `descriptors`."""
+    has_gate, preserved, pivot, oom_score, no_new_keyring = wished
+    first = len(descriptors) - preserved
+    kept = tuple(descriptors[first:])
+    del descriptors[first:]
+    gate = descriptors.pop() if has_gate else -1
+    return Wishes(gate=gate, preserved=kept, pivot=pivot, oom_score=oom_score, no_new_keyring=no_new_keyring)
+
+
+def run_hooks(bundle: str, id: str, stages: tuple[str, ...], *, status: str, pid: int = 0) -> None:
+    """Run hooks in the host's namespaces, in a child: the spec is read for them and forgotten. Raises RuntimeFault."""
+    ours, theirs = sockets.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            document = spec.read(bundle)
+            state = hooks.encode(hooks.state(document, id=id, bundle=bundle, status=status, pid=pid))
+            for stage, hook in hooks.of(document, *stages):
+                hooks.run(stage, hook, state)
+        except BaseException as error:
+            spawned.report(theirs, ("hook", ""), error)
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        Spawned(ours).hear_out()
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
 
 
 def _be_builder(channel: Socket, parent: int, pages: PageNote | None, *, network: bool) -> NoReturn:
@@ -180,7 +247,7 @@ def _be_builder(channel: Socket, parent: int, pages: PageNote | None, *, network
             text.seek(0)
             kind, name, *order = marshal.loads(text.read())
         if kind == "container":
-            job = _container_job(channel, descriptors, network_fd, *order)
+            job = _container_job(channel, descriptors, network_fd, name, *order)
         else:
             job = _exec_job(descriptors, name, *order)
         if pages is not None:
@@ -212,24 +279,36 @@ def _container_job(
     channel: Socket,
     descriptors: list[int],
     network: int,
+    name: str,
     bundle: str,
     root: list[tuple[str, str, str, list[str]]],
     window: tuple[int, int] | None,
     seccomp_cache: str,
+    cgroup_path: str,
+    *wished: object,
 ) -> Job:
-    spec = read_spec(bundle)
-    path = cgroup_path(spec)
-    root_fd = prepare_root([Mount(*mount) for mount in root] or [bundle_root(spec, bundle)], spec=spec)
+    document = spec.read(bundle)
+    wishes = _take_wishes(wished, descriptors)
+    path = cgroup_path or spec.cgroup_path(document)
+    user = user_namespace(document)
+    mounts = [Mount(*mount) for mount in root] or [Mount("bind", spec.root_directory(document, bundle), "", ["rbind"])]
+    root_fd = prepare_root(mounts, spec=document, user_namespace=user)
     cgroup = open_cgroup(path)
-    cgroup.create(section(section(spec, "linux"), "resources"))
-    spawned.tell_place(channel, (_OWN_PIDS if has_own_pids(spec) else _SHARED_PIDS) + path, root_fd)
+    cgroup.create(spec.linux(document).get("resources") or {})
+    traits = [_OWN_PIDS] if spec.has_own_pids(document) else []
+    if document.get("hooks"):
+        traits.append(_HOOKS)
+    spawned.tell_place(channel, f"{','.join(traits)}:{path}", root_fd)
     return plan_container(
-        spec,
+        document,
+        id=name,
         bundle=bundle,
         root_fd=root_fd,
+        user=user,
         stdio=Stdio(*descriptors) if window is None else Stdio.terminal(*window),
         cgroup=cgroup,
         seccomp_cache=seccomp_cache,
+        wishes=wishes,
         network=network,
     )
 
@@ -242,68 +321,25 @@ def _exec_job(
     init_pid: int,
     window: tuple[int, int] | None,
     seccomp_cache: str,
+    cgroup_path: str,
+    *wished: object,
 ) -> Job:
-    spec = read_spec(bundle)
+    document = spec.read(bundle)
+    beside = spec.parse(process, "process spec", name)
+    schema.check_process(beside)
+    wishes = _take_wishes(wished, descriptors)
     init_pidfd, root_fd, *streams = descriptors
     return plan_beside(
-        spec,
-        parse(process, "process spec", name),
+        document,
+        beside,
         init_pidfd=init_pidfd,
         init_pid=init_pid,
         root_fd=root_fd,
         stdio=Stdio(*streams) if window is None else Stdio.terminal(*window),
-        cgroup=open_cgroup(cgroup_path(spec)),
+        cgroup=open_cgroup(cgroup_path or spec.cgroup_path(document)),
         seccomp_cache=seccomp_cache,
+        wishes=wishes,
     )
-
-
-def read_spec(bundle: str) -> dict[str, object]:
-    """The bundle's `config.json`. Raises RuntimeFault."""
-    try:
-        with open(os.path.join(bundle, "config.json"), "rb") as file:
-            return parse(file.read(), "bundle", bundle)
-    except OSError as error:
-        raise faults.not_found("bundle", bundle, f"config.json: {error.strerror}") from None
-
-
-def parse(data: bytes, kind: str, name: str) -> dict[str, object]:
-    """A JSON object. Raises RuntimeFault."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise faults.invalid(kind, name, f"is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise faults.invalid(kind, name, "must be a JSON object")
-    return value
-
-
-def section(spec: dict[str, object], name: str) -> dict[str, object]:
-    """An object inside a spec; empty where it is absent. Raises RuntimeFault where it is something else."""
-    value = spec.get(name) or {}
-    if not isinstance(value, dict):
-        raise faults.invalid(name, str(value)[:80], "must be an object")
-    return value
-
-
-def cgroup_path(spec: dict[str, object]) -> str:
-    path = section(spec, "linux").get("cgroupsPath")
-    if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/"):
-        raise faults.invalid("linux.cgroupsPath", str(path), "must be an absolute path below the cgroup root")
-    return path
-
-
-def bundle_root(spec: dict[str, object], bundle: str) -> Mount:
-    """The bundle's own root directory, for a caller that mounted nothing."""
-    path = section(spec, "root").get("path")
-    if not isinstance(path, str) or not path:
-        raise faults.invalid("root.path", str(path), "must name the root filesystem's directory")
-    return Mount("bind", os.path.join(bundle, path), "", ["rbind"])
-
-
-def has_own_pids(spec: dict[str, object]) -> bool:
-    """Whether the container has a pid namespace of its own, whose processes die with its init."""
-    spaces = section(spec, "linux").get("namespaces")
-    return isinstance(spaces, list) and {"type": "pid"} in spaces
 
 
 def _undo(made: Spawned) -> None:

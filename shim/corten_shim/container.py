@@ -12,7 +12,7 @@ import signal
 import time
 
 from corten_shim import exitrecord, faults, lifecycle
-from corten_shim.builder import Builder, Built, build_container, build_exec
+from corten_shim.builder import Builder, Built, build_container, build_exec, run_hooks
 from corten_shim.cgroups import Cgroup, open_cgroup
 from corten_shim.exitrecord import Exit
 from corten_shim.linux.errors import RuntimeFault
@@ -39,6 +39,7 @@ class Container:
 
     __slots__ = (
         "_cgroup_path",
+        "_has_hooks",
         "_log",
         "_options",
         "_own_pids",
@@ -63,6 +64,7 @@ class Container:
         self._log: LogFile | None = None
         self._root_fd = -1
         self._own_pids = True
+        self._has_hooks = False
         self._spare: Builder | None = None
         self._spare_pages = pages
         self._spare_timer: Timer | None = None
@@ -123,6 +125,7 @@ class Container:
         self._root_fd = built.root_fd
         self._cgroup_path = built.cgroup_path
         self._own_pids = built.own_pids
+        self._has_hooks = built.has_hooks
         self.processes[""] = process
 
     def start(self, exec_id: str) -> Process:
@@ -140,6 +143,8 @@ class Container:
                 process.spawned.abandon()
             self._ended(process, status=None, error=fault)
             raise
+        if not exec_id:
+            self._run_hooks("poststart", status="running", pid=process.pid)
         return process
 
     def exec(self, exec_id: str, spec: bytes, *, terminal: bool, stdin: bool) -> None:
@@ -188,8 +193,18 @@ class Container:
             for other in self.processes.values():
                 other.streams.close()
             self._release(process)
+            self._run_hooks("poststop", status="stopped")
         del self.processes[exec_id]
         return process
+
+    def _run_hooks(self, stage: str, *, status: str, pid: int = 0) -> None:
+        """Hooks whose failure changes nothing any more: it is a warning (runtime-spec runtime.md "Lifecycle")."""
+        if not self._has_hooks:
+            return
+        try:
+            run_hooks(self.bundle, self.id, (stage,), status=status, pid=pid)
+        except RuntimeFault as fault:
+            self.warnings.append(str(fault))
 
     def destroy(self) -> None:
         """Kill whatever runs and delete everything. Raises RuntimeFault where the kernel does not let it die."""

@@ -70,6 +70,24 @@ class ResourceLimit(Operation):
             world.warn(f"ulimit {self.name}={self.soft}:{self.hard} exceeds this host's hard limit; {allowed} it is")
 
 
+class RaiseLimit(Operation):
+    """Raise a hard limit while that is allowed: in a user namespace it is not. If it fails, the limit itself tells."""
+
+    __slots__ = ("kind", "name", "hard")  # noqa: RUF023 - the order of the arguments
+    kind: int
+    name: str
+    hard: int
+
+    def perform(self, world: World) -> None:
+        soft, now = resource.getrlimit(self.kind)
+        if now == resource.RLIM_INFINITY or (self.hard != resource.RLIM_INFINITY and self.hard <= now):
+            return
+        try:
+            resource.setrlimit(self.kind, (soft, self.hard))
+        except (ValueError, PermissionError):
+            return
+
+
 def _lower(wanted: int, allowed: int) -> int:
     if allowed == resource.RLIM_INFINITY:
         return wanted
@@ -108,22 +126,37 @@ class SecurityLabel(Operation):
             os.close(setting)
 
 
-class StandardStreams(Operation):
-    """Streams 0 to 2 belong to the user, so that /dev/stdout can be opened; of a terminal they become the slave."""
+class OwnStreams(Operation):
+    """Pipes of the process belong to its user (ids of the host), so that /dev/stdout can be opened."""
 
-    __slots__ = ("uid", "gid")  # noqa: RUF023 - the order of the arguments
+    __slots__ = ("uid", "gid", "descriptors")  # noqa: RUF023 - the order of the arguments
     uid: int
     gid: int
+    descriptors: tuple[int, ...]
 
     def perform(self, world: World) -> None:
-        if world.terminal >= 0:
-            fcntl.ioctl(world.terminal, const.TIOCSCTTY, 0)
-            for stream in (0, 1, 2):
-                os.dup2(world.terminal, stream)
-        for stream in (0, 1, 2) if self.uid else ():
-            kind = os.fstat(stream).st_mode
-            if stat.S_ISFIFO(kind) or world.terminal >= 0:
-                os.fchown(stream, self.uid, -1 if world.terminal >= 0 else self.gid)
+        for descriptor in self.descriptors:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.fchown(descriptor, self.uid, self.gid)
+
+
+class Terminal(Operation):
+    """Where there is a terminal, streams 0 to 2 are it, it controls the session, and it belongs to the user."""
+
+    __slots__ = ("uid",)
+    uid: int
+
+    def subject(self) -> tuple[str, str]:
+        return "terminal", ""
+
+    def perform(self, world: World) -> None:
+        if world.terminal < 0:
+            return
+        fcntl.ioctl(world.terminal, const.TIOCSCTTY, 0)
+        for stream in (0, 1, 2):
+            os.dup2(world.terminal, stream)
+        if self.uid:
+            os.fchown(0, self.uid, -1)
 
 
 class WorkingDirectory(Operation):
@@ -190,7 +223,11 @@ class BecomeUser(Operation):
 
     def perform(self, world: World) -> None:
         prctl(const.PR_SET_KEEPCAPS, 1)
-        os.setgroups(self.groups)
+        try:
+            os.setgroups(self.groups)
+        except PermissionError:  # of a user namespace that does not allow it (user_namespaces(7)): there are none then
+            if self.groups:
+                raise
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
         prctl(const.PR_SET_KEEPCAPS, 0)

@@ -25,6 +25,7 @@ CAPABILITIES = (
     "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
     "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 ).split()
+CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 _NUMBERS = {f"CAP_{name}": number for number, name in enumerate(CAPABILITIES)}
 
 
@@ -40,15 +41,20 @@ class Identity:
         self.home = home
 
 
-def capability_mask(names: list[str] | None) -> int:
-    """Bits of the named capabilities. Raises RuntimeFault for an unknown name."""
+def capability_mask(names: list[str] | None, unknown: set[str]) -> int:
+    """Bits of the named capabilities; names that nobody knows go to `unknown`."""
     mask = 0
     for name in names or ():
         number = _NUMBERS.get(name)
         if number is None:
-            raise RuntimeFault(INVALID_ARGUMENT, "capability", name, "no such capability")
-        mask |= 1 << number
+            unknown.add(name)
+        else:
+            mask |= 1 << number
     return mask
+
+
+def capability_names(mask: int) -> list[str]:
+    return [name for name, number in _NUMBERS.items() if mask >> number & 1]
 
 
 def from_spec(user: dict[str, object], root: int) -> Identity:

@@ -20,6 +20,7 @@ _ATTRIBUTES = {
     "noatime": (const.MOUNT_ATTR_NOATIME, const.MOUNT_ATTR_ATIME),
     "relatime": (const.MOUNT_ATTR_RELATIME, const.MOUNT_ATTR_ATIME),
     "strictatime": (const.MOUNT_ATTR_STRICTATIME, const.MOUNT_ATTR_ATIME),
+    "atime": (0, const.MOUNT_ATTR_ATIME),
     "nodiratime": (const.MOUNT_ATTR_NODIRATIME, 0),
     "diratime": (0, const.MOUNT_ATTR_NODIRATIME),
     "nosymfollow": (const.MOUNT_ATTR_NOSYMFOLLOW, 0),
@@ -31,17 +32,38 @@ _PROPAGATION = {
     "shared": const.MS_SHARED,
     "unbindable": const.MS_UNBINDABLE,
 }
-_IGNORED = frozenset(("defaults", "bind", "rbind", "async", "auto", "nofail", "noauto", "remount"))
+_IGNORED = frozenset(
+    "defaults bind rbind async auto nofail noauto remount tmpcopyup silent loud norelatime nostrictatime iversion "
+    "noiversion".split()
+)
 
 
 class MountOptions:
-    """`on` and `off` are attribute bits of the mount itself, `all_*` of those below it too; `data` is the rest."""
+    """`on` and `off` are attribute bits of the mount itself, `all_*` of those below it too; `data` is the rest.
 
-    __slots__ = ("all_off", "all_on", "bind", "data", "off", "on", "propagation", "propagation_recursive", "recursive")
+    `idmap` asks for shifted ids, `idmap_recursive` also of what is mounted below; `copy_up` for the covered content.
+    """
+
+    __slots__ = (
+        "all_off",
+        "all_on",
+        "bind",
+        "copy_up",
+        "data",
+        "idmap",
+        "idmap_recursive",
+        "off",
+        "on",
+        "propagation",
+        "propagation_recursive",
+        "recursive",
+    )
 
     def __init__(self, words: list[str]) -> None:
         self.on = self.off = self.all_on = self.all_off = self.propagation = 0
-        self.propagation_recursive = False
+        self.propagation_recursive = self.idmap_recursive = False
+        self.idmap = "idmap" in words or "ridmap" in words
+        self.copy_up = "tmpcopyup" in words
         self.recursive = "rbind" in words
         self.bind = self.recursive or "bind" in words
         self.data: list[tuple[str, str]] = []
@@ -59,6 +81,8 @@ class MountOptions:
         elif plain in _PROPAGATION:
             self.propagation = _PROPAGATION[plain]
             self.propagation_recursive = plain != word
+        elif plain == "idmap":
+            self.idmap_recursive = plain != word
         elif word not in _IGNORED:
             name, _, value = word.partition("=")
             self.data.append((name, value))

@@ -1,29 +1,26 @@
-"""The planner: an OCI spec in, operations in the order they are done out.
+"""The planner of a container's world: an OCI spec in, operations in the order they are done out.
 
-Owns which steps a container needs and their order. Pure: it reads nothing but its arguments, so a plan is tested as
-data. Refuses here, before anything is made, what the runtime cannot do.
+Owns which steps a container's filesystem and namespaces need, and their order. Pure: it reads nothing but its
+arguments, so a plan is tested as data. Refuses here, before anything is made, what the runtime cannot do. What makes
+the process who it is, is `process_plan`'s.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 
-from corten_shim import credentials, operations
-from corten_shim.identity import Identity, capability_mask
+from corten_shim import hooks, mounting, nodes, operations, usermap
 from corten_shim.linux import const
 from corten_shim.linux.errors import INVALID_ARGUMENT, UNIMPLEMENTED, RuntimeFault
-from corten_shim.linux.namespace import FLAGS
+from corten_shim.mounting import Propagation
 from corten_shim.mountoptions import MountOptions
 from corten_shim.operations import Operation
-from corten_shim.seccomp import Filter
+from corten_shim.usermap import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-RLIM_INFINITY = 2**64 - 1  # as OCI writes it
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
     ("/dev/fd", "/proc/self/fd"),
@@ -38,227 +35,268 @@ _OVER_PROC = frozenset(
 )
 _LABELLED = ("tmpfs", "devpts", "mqueue")  # whose files take one SELinux label for all
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
+_IPC_SYSCTL = ("kernel.auto_msgmni",)
+_SYSCTL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./")
+_ROOT_PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 
 
 class Facts:
-    """What of the host decides: the cgroup version and, for v1, {controller: mount point}."""
+    """What decides besides the spec: the host's cgroups, and the container's place in it.
 
-    __slots__ = ("cgroup_version", "hierarchies")
+    `hierarchies` are {controller: mount point} of v1; `own` the CLONE_NEW* of namespaces that are not the host's.
+    """
 
-    def __init__(self, cgroup_version: int, hierarchies: dict[str, str]) -> None:
+    __slots__ = ("bundle", "cgroup_path", "cgroup_version", "hierarchies", "id", "own", "pivot")
+
+    def __init__(
+        self,
+        *,
+        cgroup_version: int,
+        hierarchies: dict[str, str],
+        own: int,
+        id: str = "",
+        bundle: str = "",
+        cgroup_path: str = "",
+        pivot: bool = True,
+    ) -> None:
         self.cgroup_version = cgroup_version
         self.hierarchies = hierarchies
+        self.own = own
+        self.id = id
+        self.bundle = bundle
+        self.cgroup_path = cgroup_path
+        self.pivot = pivot
+
+
+class Binding:
+    """A bind mount's source: (made before any namespace changes) a detached tree. `map`: its own shifted ids."""
+
+    __slots__ = ("map", "options", "source")
+
+    def __init__(self, source: str, options: MountOptions, map: IdMap | None = None) -> None:
+        self.source = source
+        self.options = options
+        self.map = map
 
 
 class Bindings:
-    """The bind mounts of a spec, in its order: (source, options) of each detached tree that `init` makes."""
+    """Those of a spec; an operation knows its tree by its number here."""
 
     __slots__ = ("sources",)
 
     def __init__(self) -> None:
-        self.sources: list[tuple[str, MountOptions]] = []
+        self.sources: list[Binding] = []
 
-    def add(self, source: str, options: MountOptions) -> int:
-        self.sources.append((source, options))
+    def add(self, source: str, options: MountOptions, map: IdMap | None = None) -> int:
+        self.sources.append(Binding(source, options, map))
         return len(self.sources) - 1
 
 
-def namespaces(spec: dict[str, Any]) -> tuple[int, list[tuple[str, int]]]:
-    """Flags to unshare, and (path, flag) of namespaces to join."""
-    new, joined = 0, []
-    for entry in _linux(spec).get("namespaces") or ():
-        kind = entry.get("type")
-        if kind not in FLAGS:
-            raise RuntimeFault(INVALID_ARGUMENT, "namespace", str(kind), f"one of {', '.join(FLAGS)}")
-        if kind in ("user", "time"):
-            raise RuntimeFault(UNIMPLEMENTED, "namespace", kind, "this version runs containers in the host's")
-        if entry.get("path"):
-            joined.append((str(entry["path"]), FLAGS[kind]))
-        else:
-            new |= FLAGS[kind]
-    if not new & const.CLONE_NEWNS:
-        raise RuntimeFault(INVALID_ARGUMENT, "namespace", "mount", "a container needs a mount namespace of its own")
-    return new, joined
-
-
 def world_plan(
-    spec: dict[str, Any], *, place: str, bindings: Bindings, facts: Facts, terminal: tuple[int, int] | None
+    spec: dict[str, Any], *, bindings: Bindings, facts: Facts, terminal: tuple[int, int] | None
 ) -> tuple[Operation, ...]:
     """From fresh namespaces to the container's finished filesystem. Fills `bindings`."""
-    new, _ = namespaces(spec)
-    if any((spec.get("hooks") or {}).values()):
-        raise RuntimeFault(UNIMPLEMENTED, "hooks", ", ".join(spec["hooks"]), "this version runs no OCI hooks")
-    plan: list[Operation] = []
-    if new & const.CLONE_NEWNET:
-        plan.append(operations.Loopback())
-    if new & const.CLONE_NEWUTS:
-        if spec.get("hostname"):
-            plan.append(operations.Hostname(spec["hostname"]))
-        if spec.get("domainname"):
-            plan.append(operations.Domainname(spec["domainname"]))
-    plan.append(operations.EnterRoot(place))
+    linux = spec.get("linux") or {}
+    _refuse_unknown(linux)
+    plan = _namespace_plan(spec, facts)
+    plan.append(operations.AttachRoot("shared" not in _root_propagation(linux)))
     own_dev = False
-    label = _linux(spec).get("mountLabel") or ""
     for mount in spec.get("mounts") or ():
-        plan += _mount(mount, bindings, facts, label)
-        if mount["destination"].rstrip("/") == "/dev":
+        plan += _mount(mount, bindings, facts, linux.get("mountLabel") or "")
+        if _normal(mount["destination"]) == "/dev":
             own_dev = mount.get("type") == "tmpfs"
     if own_dev:
-        plan += _device_plan(_linux(spec).get("devices") or [])
+        plan += _device_plan(linux.get("devices") or [], bindings, facts)
     if terminal is not None:
-        plan.append(operations.Terminal(*terminal, own_dev))
-    plan += _sysctl_plan(_linux(spec).get("sysctl") or {}, new)
-    plan += [operations.ReadOnlyPath(path) for path in _linux(spec).get("readonlyPaths") or ()]
-    plan += [operations.Mask(path) for path in _linux(spec).get("maskedPaths") or ()]
+        plan.append(nodes.Terminal(*terminal, own_dev))
+    plan += _hook_plan(spec, facts, "createContainer", "creating")
+    propagation = _root_propagation(linux)
+    plain = propagation[1:] if propagation[1:] in _ROOT_PROPAGATIONS else propagation
+    flag = MountOptions([propagation]).propagation if plain != "private" else 0
+    plan.append(operations.EnterRoot(facts.pivot, flag, plain != propagation))
+    plan += _sysctl_plan(linux.get("sysctl") or {}, facts.own)
+    plan += [mounting.ReadOnlyPath(path) for path in linux.get("readonlyPaths") or ()]
+    plan += [mounting.Mask(path) for path in linux.get("maskedPaths") or ()]
     if (spec.get("root") or {}).get("readonly"):
-        plan.append(operations.ReadOnlyMount("/"))
+        plan.append(mounting.ReadOnlyMount("/"))
     return tuple(plan)
+
+
+def start_hooks(spec: dict[str, Any], facts: Facts) -> tuple[Operation, ...]:
+    """What is run in the container when it is started, before its program."""
+    return tuple(_hook_plan(spec, facts, "startContainer", "created"))
 
 
 def exec_terminal(window: tuple[int, int]) -> Operation:
     """The terminal of an exec'd process; /dev/console stays the container's."""
-    return operations.Terminal(*window, False)
+    return nodes.Terminal(*window, False)
 
 
-def _linux(spec: dict[str, Any]) -> dict[str, Any]:
-    return spec.get("linux") or {}
+def _refuse_unknown(linux: dict[str, Any]) -> None:
+    if linux.get("intelRdt"):
+        raise RuntimeFault(UNIMPLEMENTED, "linux.intelRdt", "", "this runtime does not use Intel RDT; leave it out")
+    if linux.get("netDevices"):
+        names = ", ".join(linux["netDevices"])
+        raise RuntimeFault(UNIMPLEMENTED, "linux.netDevices", names, "this runtime does not move network devices")
+
+
+def _root_propagation(linux: dict[str, Any]) -> str:
+    word = linux.get("rootfsPropagation") or "private"
+    if word not in _ROOT_PROPAGATIONS and word[1:] not in _ROOT_PROPAGATIONS:
+        detail = f"one of {', '.join(_ROOT_PROPAGATIONS)}, each with or without an r before it"
+        raise RuntimeFault(INVALID_ARGUMENT, "linux.rootfsPropagation", word, detail)
+    return str(word)
+
+
+def _namespace_plan(spec: dict[str, Any], facts: Facts) -> list[Operation]:
+    plan: list[Operation] = []
+    if facts.own & const.CLONE_NEWNET:
+        plan.append(operations.Loopback())
+    for field, operation in (("hostname", operations.Hostname), ("domainname", operations.Domainname)):
+        if not spec.get(field):
+            continue
+        if not facts.own & const.CLONE_NEWUTS:
+            raise RuntimeFault(INVALID_ARGUMENT, field, spec[field], "it needs a uts namespace of the container's own")
+        plan.append(operation(spec[field]))
+    if hooks.of(spec, "prestart", "createRuntime"):
+        plan.append(operations.Meet("createRuntime"))
+    return plan
+
+
+def _hook_plan(spec: dict[str, Any], facts: Facts, stage: str, status: str) -> list[Operation]:
+    state = hooks.state(spec, id=facts.id, bundle=facts.bundle, status=status)
+    return [operations.RunHook(stage, hook["path"], hook, state) for _, hook in hooks.of(spec, stage)]
+
+
+def _normal(path: str) -> str:
+    """A mount's destination; a relative one is below the root (runtime-spec config.md "Mounts")."""
+    return os.path.normpath(f"/{path}").replace("//", "/", 1)
 
 
 def _mount(mount: dict[str, Any], bindings: Bindings, facts: Facts, label: str) -> list[Operation]:
-    target, kind, source = mount["destination"], mount.get("type") or "", mount.get("source") or ""
-    if not target.startswith("/"):
-        raise RuntimeFault(INVALID_ARGUMENT, "mount", target, "the destination must be an absolute path")
+    kind, source = mount.get("type") or "", mount.get("source") or ""
     options = MountOptions(list(mount.get("options") or ()))
-    normal = os.path.normpath(target)
-    if normal == "/proc" and kind != "proc":
+    target = _normal(mount["destination"])
+    if target == "/proc" and kind != "proc":
         raise RuntimeFault(INVALID_ARGUMENT, "mount", target, "only procfs may be mounted there")
-    if normal.startswith("/proc/") and normal not in _OVER_PROC:
+    if target.startswith("/proc/") and target not in _OVER_PROC:
         raise RuntimeFault(INVALID_ARGUMENT, "mount", target, "nothing may be mounted over procfs")
+    own_map = usermap.from_spec(mount)
+    options.idmap = options.idmap or bool(own_map)
     if kind == "bind" or options.bind:
         options.bind = True
-        return [operations.Bind(bindings.add(source, options), target)]
+        return [mounting.Bind(bindings.add(os.path.join(facts.bundle, source), options, own_map or None), target)]
+    if options.idmap:
+        raise RuntimeFault(INVALID_ARGUMENT, "mount", target, "only the ids of bind mounts can be shifted")
     if kind == "cgroup":
-        return _cgroup_plan(target, options.on, facts)
-    on = options.on | options.all_on
+        return _cgroup_plan(target, options.on, bindings, facts)
+    if options.copy_up and kind != "tmpfs":
+        raise RuntimeFault(INVALID_ARGUMENT, "mount", target, 'the option "tmpcopyup" is for tmpfs')
+    if not kind:
+        raise RuntimeFault(INVALID_ARGUMENT, "mount", target, 'a type is needed, or the option "bind" or "rbind"')
     context = (("context", label),) if label and kind in _LABELLED else ()
-    return [operations.Filesystem(kind, target, source, (*options.data, *context), on)]
+    return [
+        mounting.Filesystem(
+            kind,
+            target,
+            source,
+            (*options.data, *context),
+            options.on | options.all_on,
+            Propagation(options.propagation, recursive=options.propagation_recursive),
+            options.copy_up,
+        )
+    ]
 
 
-def _cgroup_plan(target: str, attributes: int, facts: Facts) -> list[Operation]:
+def _cgroup_plan(target: str, attributes: int, bindings: Bindings, facts: Facts) -> list[Operation]:
     if facts.cgroup_version == 2:
-        return [operations.Filesystem("cgroup2", target, "cgroup", (), attributes)]
-    # A tmpfs holds a directory per hierarchy; what is mounted there shows this cgroup namespace's part only.
+        return [mounting.Filesystem("cgroup2", target, "cgroup", (), attributes)]
+    # A tmpfs holds a directory per hierarchy; what is mounted there shows this container's part only: by its cgroup
+    # namespace, or as a bind mount of that part.
+    namespaced = facts.own & const.CLONE_NEWCGROUP
     writable = attributes & ~const.MOUNT_ATTR_RDONLY
-    plan: list[Operation] = [operations.Filesystem("tmpfs", target, "tmpfs", (("mode", "755"),), writable)]
+    plan: list[Operation] = [mounting.Filesystem("tmpfs", target, "tmpfs", (("mode", "755"),), writable)]
     together: dict[str, list[str]] = {}
     for controller, place in facts.hierarchies.items():
         together.setdefault(place, []).append(controller)
     for place, controllers in together.items():
         name = os.path.basename(place)
-        options = [tuple(controller.partition("=")[::2]) for controller in controllers]
-        if any(option[1] for option in options):
-            options.append(("none", ""))
-        ordered = tuple((option[0], option[1]) for option in sorted(options, key=lambda option: option[0] != "none"))
-        plan.append(operations.Filesystem("cgroup", f"{target}/{name}", "cgroup", ordered, attributes))
+        at = f"{target}/{name}"
+        if namespaced:
+            plan.append(mounting.Filesystem("cgroup", at, "cgroup", _hierarchy_options(controllers), attributes))
+        else:
+            options = MountOptions(["bind"])
+            options.on = attributes
+            plan.append(mounting.Bind(bindings.add(place + facts.cgroup_path, options), at))
         plan += [
-            operations.Symlink(f"{target}/{controller}", name)
+            nodes.Symlink(f"{target}/{controller}", name)
             for controller in controllers
             if controller != name and "=" not in controller
         ]
     if attributes & const.MOUNT_ATTR_RDONLY:
-        plan.append(operations.ReadOnlyMount(target))
+        plan.append(mounting.ReadOnlyMount(target))
     return plan
 
 
-def _device_plan(devices: list[dict[str, Any]]) -> list[Operation]:
-    plan: list[Operation] = [
-        operations.Node(f"/dev/{name}", "c", major, minor, 0o666, 0, 0) for name, major, minor in _NODES
-    ]
-    plan += [operations.Symlink(path, to) for path, to in _LINKS]
-    plan.append(operations.Symlink("/dev/ptmx", "pts/ptmx"))
+def _hierarchy_options(controllers: list[str]) -> tuple[tuple[str, str], ...]:
+    """What a hierarchy is mounted with: its controllers, or its name and none."""
+    options = [(name, value) for name, _, value in (controller.partition("=") for controller in controllers)]
+    if any(value for _, value in options):
+        options.append(("none", ""))
+    return tuple(sorted(options, key=lambda option: option[0] != "none"))
+
+
+def _device_plan(devices: list[dict[str, Any]], bindings: Bindings, facts: Facts) -> list[Operation]:
+    plan: list[Operation] = []
+    for name, major, minor in _NODES:
+        plan += _device({"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor}, bindings, facts)
+    plan += [nodes.Symlink(path, to) for path, to in _LINKS]
+    plan.append(nodes.Symlink("/dev/ptmx", "pts/ptmx"))
     for device in devices:
-        kind = device.get("type")
-        if kind not in ("c", "b", "u", "p"):
-            raise RuntimeFault(INVALID_ARGUMENT, "device", str(device.get("path")), "its type is c, u, b or p")
-        mode, uid, gid = (device.get(name) for name in ("fileMode", "uid", "gid"))
-        numbers = device.get("major") or 0, device.get("minor") or 0
-        plain = "c" if kind == "u" else kind
-        plan.append(
-            operations.Node(device["path"], plain, *numbers, 0o666 if mode is None else mode, uid or 0, gid or 0)
-        )
+        plan += _device(device, bindings, facts)
     return plan
 
 
-def _sysctl_plan(settings: dict[str, str], new: int) -> list[Operation]:
-    for name in settings:
-        own = (name.startswith("net.") and new & const.CLONE_NEWNET) or (
-            name.startswith(_IPC_SYSCTLS) and new & const.CLONE_NEWIPC
-        )
-        if not own:
+def _device(device: dict[str, Any], bindings: Bindings, facts: Facts) -> list[Operation]:
+    path, kind = device["path"], device["type"]
+    if _normal(path) != path:
+        raise RuntimeFault(INVALID_ARGUMENT, "device", path, "its path must not hold .. or //")
+    if facts.own & const.CLONE_NEWUSER and kind != "p":
+        # Nobody makes device nodes in a user namespace: the host's own is shown there.
+        return [mounting.Bind(bindings.add(path, MountOptions(["bind"])), path)]
+    mode, uid, gid = (device.get(name) for name in ("fileMode", "uid", "gid"))
+    numbers = device.get("major") or 0, device.get("minor") or 0
+    if kind != "p" and not all(0 <= number < 2**20 for number in numbers):
+        raise RuntimeFault(INVALID_ARGUMENT, "device", path, f"{numbers[0]}:{numbers[1]} are no device's numbers")
+    plain = "c" if kind == "u" else kind
+    permissions = 0o666 if mode is None else mode & 0o7777
+    return [nodes.Node(path, plain, *numbers, permissions, uid or 0, gid or 0)]
+
+
+def _sysctl_plan(settings: dict[str, str], own: int) -> list[Operation]:
+    found: list[Operation] = []
+    for name, value in settings.items():
+        path = sysctl_path(name)
+        if not set(name) <= _SYSCTL or not all(part.strip(".") for part in path.split("/")):
+            raise RuntimeFault(INVALID_ARGUMENT, "sysctl", name, "letters, digits and _ - . / make its name")
+        if not _is_own(path.replace("/", "."), own):
             raise RuntimeFault(INVALID_ARGUMENT, "sysctl", name, "it is not of a namespace that this container owns")
-    return [operations.Sysctl(name, value) for name, value in settings.items()]
+        found.append(operations.Sysctl(name, path, value))
+    return found
 
 
-def process_plan(
-    process: dict[str, Any],
-    *,
-    identity: Identity,
-    seccomp: Filter | None,
-) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
-    """(before, after) the gate: what makes the process who it is, and what it does once it is let go."""
-    user = process.get("user") or {}
-    caps = process.get("capabilities") or {}
-    sets = {name: capability_mask(caps.get(name)) for name in ("bounding", "effective", "permitted", "inheritable")}
-    before: list[Operation] = [credentials.OomScore(process.get("oomScoreAdj") or 0)]
-    before.append(credentials.Keyring("_corten"))
-    before.append(credentials.StandardStreams(identity.uid, identity.gid))
-    before.append(credentials.WorkingDirectory(process.get("cwd") or "/"))
-    before.append(credentials.Umask(user.get("umask", 0o022)))
-    if process.get("apparmorProfile"):
-        before.append(credentials.SecurityLabel("apparmor/exec", f"exec {process['apparmorProfile']}"))
-    if process.get("selinuxLabel"):
-        before.append(credentials.SecurityLabel("exec", process["selinuxLabel"]))
-    if process.get("noNewPrivileges"):
-        before.append(credentials.NoNewPrivileges())
-    before.append(credentials.BoundingSet(sets["bounding"]))
-    # From here on no descriptor is opened, so that RLIMIT_NOFILE may be anything; raising one takes a capability still.
-    before += [_rlimit(limit) for limit in process.get("rlimits") or ()]
-    before.append(credentials.BecomeUser(identity.uid, identity.gid, tuple(identity.groups)))
-    confine = credentials.Confine(
-        sets["bounding"],
-        sets["effective"],
-        sets["permitted"],
-        sets["inheritable"],
-        capability_mask(caps.get("ambient")),
-        seccomp.program if seccomp is not None else b"",
-        seccomp.flags if seccomp is not None else 0,
-    )
-    return tuple(before), (confine, _execute(process, identity))
+def sysctl_path(name: str) -> str:
+    """Where below /proc/sys a setting is: of "." and "/" the one that comes first divides its name (sysctl(8))."""
+    slash, dot = name.find("/"), name.find(".")
+    if slash >= 0 and (dot < 0 or slash < dot):
+        return name
+    return name.translate({ord("."): "/", ord("/"): "."})
 
 
-def _rlimit(limit: dict[str, Any]) -> Operation:
-    name = str(limit.get("type"))
-    kind = getattr(resource, name, None) if name.startswith("RLIMIT_") else None
-    if kind is None:
-        raise RuntimeFault(INVALID_ARGUMENT, "ulimit", name, "no such resource limit")
-    soft, hard = (resource.RLIM_INFINITY if limit[key] >= RLIM_INFINITY else limit[key] for key in ("soft", "hard"))
-    return credentials.ResourceLimit(kind, name, soft, hard)
-
-
-def _execute(process: dict[str, Any], identity: Identity) -> Operation:
-    arguments = process.get("args") or ()
-    if not arguments or not arguments[0]:
-        raise RuntimeFault(INVALID_ARGUMENT, "command", "", "process.args is empty")
-    environment: dict[bytes, bytes] = {}
-    for entry in process.get("env") or ():
-        name, separator, value = os.fsencode(entry).partition(b"=")
-        if not separator or not name or b"\0" in name + value:
-            raise RuntimeFault(INVALID_ARGUMENT, "environment", entry, 'written "NAME=value", without NUL')
-        environment[name] = value
-    if identity.home:
-        environment.setdefault(b"HOME", os.fsencode(identity.home))
-    argv = tuple(os.fsencode(argument) for argument in arguments)
-    if any(b"\0" in argument for argument in argv):
-        raise RuntimeFault(INVALID_ARGUMENT, "command", arguments[0], "an argument holds a NUL")
-    path = environment.get(b"PATH", DEFAULT_PATH)
-    return credentials.Execute(argv, tuple(environment.items()), path)
+def _is_own(name: str, own: int) -> bool:
+    """Whether a kernel setting is of a namespace that is the container's. kernel.hostname is set by "hostname"."""
+    if name.startswith("net."):
+        return bool(own & const.CLONE_NEWNET)
+    if name.startswith(_IPC_SYSCTLS) or name in _IPC_SYSCTL:
+        return bool(own & const.CLONE_NEWIPC)
+    return name == "kernel.domainname" and bool(own & const.CLONE_NEWUTS)

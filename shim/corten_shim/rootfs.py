@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from corten_shim.linux import const, libc, sockets
+from corten_shim import usermap
+from corten_shim.linux import const, libc, process, sockets
 from corten_shim.linux import mount as mounts
 from corten_shim.linux.errors import INVALID_ARGUMENT, RuntimeFault, from_oserror
 from corten_shim.linux.sockets import Socket
@@ -36,10 +37,11 @@ class Mount:
         self.options = options
 
 
-def prepare_root(mounts_: list[Mount], *, spec: dict[str, Any]) -> int:
+def prepare_root(mounts_: list[Mount], *, spec: dict[str, Any], user_namespace: int = -1) -> int:
     """Descriptor of the detached root filesystem; as long as it is open, the filesystem stays mounted.
 
-    Raises RuntimeFault naming the mount that cannot be made.
+    With the option "idmap" its ids are shifted as `user_namespace` says. Raises RuntimeFault naming the mount that
+    cannot be made.
     """
     if len(mounts_) != 1 or mounts_[0].target not in ("", "/"):
         raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", str(len(mounts_)), "exactly one mount is needed")
@@ -49,19 +51,28 @@ def prepare_root(mounts_: list[Mount], *, spec: dict[str, Any]) -> int:
             volatile = (spec.get("annotations") or {}).get(VOLATILE) == "true"
             label = (spec.get("linux") or {}).get("mountLabel")
             options = [*root.options, f"context={label}"] if label else root.options
-            return _overlay(options, volatile=volatile)
+            return _overlay(options, volatile=volatile, user_namespace=user_namespace)
         bound = MountOptions(root.options)
         if root.type != "bind" and not bound.bind:
             raise RuntimeFault(INVALID_ARGUMENT, "root filesystem", root.type, "overlay or bind")
-        return clone_source(root.source, bound)
+        if not bound.propagation:
+            wish = MountOptions([(spec.get("linux") or {}).get("rootfsPropagation") or "rprivate"])
+            if wish.propagation != const.MS_SHARED:  # pivot_root(2) takes none that is shared: it becomes that later
+                bound.propagation, bound.propagation_recursive = wish.propagation, wish.propagation_recursive
+        return clone_source(root.source, bound, user_namespace)
     except OSError as error:
         raise from_oserror("root filesystem", str(error.filename or root.source), error) from error
 
 
-def clone_source(source: str, options: MountOptions) -> int:
-    """A detached copy of `source` with the attributes and the propagation that `options` ask for."""
+def clone_source(source: str, options: MountOptions, user_namespace: int = -1) -> int:
+    """A detached copy of `source` with the attributes and the propagation that `options` ask for.
+
+    Where they ask for shifted ids, `user_namespace` says which are which. Raises OSError, RuntimeFault.
+    """
     tree = mounts.clone_tree(source, recursive=options.recursive)
     try:
+        if options.idmap:
+            shift(tree, source, user_namespace, recursive=options.idmap_recursive)
         if options.on or options.off:
             mounts.set_attributes(tree, on=options.on, off=options.off)
         if options.all_on or options.all_off:
@@ -74,11 +85,22 @@ def clone_source(source: str, options: MountOptions) -> int:
     return tree
 
 
+def shift(tree: int, source: str, user_namespace: int, *, recursive: bool) -> None:
+    """Have the ids of files in the detached `tree` shifted. Raises RuntimeFault where that cannot be."""
+    if user_namespace < 0:
+        detail = 'the option "idmap" needs mappings: the mount\'s own, or those of a user namespace'
+        raise RuntimeFault(INVALID_ARGUMENT, "mount", source, detail)
+    try:
+        mounts.set_attributes(tree, on=const.MOUNT_ATTR_IDMAP, user_namespace=user_namespace, recursive=recursive)
+    except OSError as error:
+        raise usermap.unsupported(source, error) from error
+
+
 class _Layers:
     """An overlay's directories relative to the one they all lie in, and its other options."""
 
     def __init__(self, options: list[str]) -> None:
-        self.read_only = False
+        self.read_only = self.idmap = False
         self.lower: list[str] = []
         self.upper: list[tuple[str, str]] = []
         self.flags: list[tuple[str, str]] = []
@@ -90,6 +112,8 @@ class _Layers:
                 self.upper.append((name, value))
             elif name in ("ro", "rw"):
                 self.read_only = name == "ro"
+            elif name == "idmap":
+                self.idmap = True
             else:
                 self.flags.append((name, value))
         everything = [*self.lower, *(path for _, path in self.upper)]
@@ -100,7 +124,7 @@ class _Layers:
         self.upper = [(name, os.path.relpath(path, self.base)) for name, path in self.upper]
 
 
-def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> int:
+def _overlay(options: list[str], *, volatile: bool, force_old: bool = False, user_namespace: int = -1) -> int:
     layers = _Layers(options)
     if volatile and layers.upper:
         layers.flags.append(("volatile", ""))
@@ -108,6 +132,8 @@ def _overlay(options: list[str], *, volatile: bool, force_old: bool = False) -> 
     attributes = const.MOUNT_ATTR_RDONLY if layers.read_only else 0
     os.chdir(layers.base)  # relative names keep within what fsconfig(2) and mount(2) take
     try:
+        if layers.idmap:
+            return _overlay_elsewhere(":".join(layers.lower), layers, attributes, user_namespace)
         if not force_old and _may_have_appending():
             try:
                 lower = [("lowerdir+", path) for path in layers.lower]
@@ -143,8 +169,9 @@ def _may_have_appending() -> bool:
     return (int(major), int(minor.partition("-")[0])) >= (6, 5)
 
 
-def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
-    """Many layers on a kernel without lowerdir+: mount(2) takes more, but only onto a path.
+def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int, user_namespace: int = -1) -> int:
+    """Many layers on a kernel without lowerdir+: mount(2) takes more, but only onto a path. Or layers whose ids are
+    shifted: an overlay cannot do that itself, it is put together from directories whose mount does.
 
     So a child does it in a mount namespace of its own, and sends a detached copy.
     """
@@ -155,7 +182,7 @@ def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
     ours, theirs = sockets.pair()
     child = os.fork()
     if child == 0:
-        _mount_and_send(theirs, data)
+        _mount_and_send(theirs, data, layers, user_namespace)
     theirs.close()
     try:
         answer, fds, _ = sockets.receive(ours, 256, 1)
@@ -164,7 +191,10 @@ def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
         ours.close()
     if not fds:
         number = int(answer or b"5")
-        raise OSError(number, os.strerror(number), "overlay", None, "mount")
+        error = OSError(number, os.strerror(number), "overlay", None, "mount")
+        if layers.idmap:
+            raise usermap.unsupported(layers.base, error)
+        raise error
     tree = fds[0]
     os.set_inheritable(tree, False)
     if attributes:
@@ -172,10 +202,17 @@ def _overlay_elsewhere(lower: str, layers: _Layers, attributes: int) -> int:
     return tree
 
 
-def _mount_and_send(channel: Socket, data: str) -> None:
+def _mount_and_send(channel: Socket, data: str, layers: _Layers, user_namespace: int) -> None:
     try:
         libc.unshare(const.CLONE_NEWNS)
         libc.mount("", "/", "", const.MS_REC | const.MS_PRIVATE)
+        if layers.idmap:
+            tree = mounts.clone_tree(layers.base)
+            mounts.set_attributes(tree, on=const.MOUNT_ATTR_IDMAP, user_namespace=user_namespace)
+            mounts.attach(tree, os.open(".", os.O_PATH))
+            os.chdir(layers.base)
+            # An overlay writes as who mounted it: that must be somebody whom the shift knows, root of the container.
+            process.act_as(os.stat(".").st_uid, os.stat(".").st_gid)
         libc.mount("overlay", ".", "overlay", 0, data)
         tree = mounts.clone_tree(os.getcwd())
         sockets.send(channel, b"ok", tree)

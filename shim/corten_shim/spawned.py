@@ -6,6 +6,8 @@
       │  <── "P<pid>"               the process's pid
       │  <── "T" + terminal         its terminal's other end
       │  <── "W<warning>"           what had to give way
+      │  <── "H<stage>"             hooks of the parent's are due
+      │  "G" ──>                    they went well
       │  <── "R"                    ready: everything that can fail has not
       │  "S" ──>                    start
       │  <── "W<warning>", "F<fault>", or the end of the conversation: exec closed it
@@ -22,6 +24,10 @@ import signal
 from corten_shim.linux import process, sockets
 from corten_shim.linux.errors import DEADLINE_EXCEEDED, INTERNAL, RuntimeFault, from_oserror
 from corten_shim.linux.sockets import Socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READY_SECONDS = 30.0
 EXEC_SECONDS = 30.0
@@ -57,10 +63,12 @@ class Spawned:
     and -1. The descriptors are the caller's to close.
     """
 
-    __slots__ = ("_channel", "_heard", "pid", "pidfd", "place", "root_fd", "terminal", "warnings")
+    __slots__ = ("_channel", "_heard", "_reached", "pid", "pidfd", "place", "root_fd", "terminal", "warnings")
 
-    def __init__(self, channel: Socket) -> None:
+    def __init__(self, channel: Socket, reached: Callable[[str, int], None] | None = None) -> None:
+        """`reached` is called with a stage at which hooks are run, and the pid; what it raises ends the process."""
         self._channel = channel
+        self._reached = reached
         self._heard = False
         self.pid = 0
         self.pidfd = -1
@@ -89,6 +97,11 @@ class Spawned:
         finally:
             self._channel.close()
 
+    def hear_out(self) -> None:
+        """Return when the other side is done. Raises RuntimeFault for what it reports."""
+        while self._receive("end"):
+            continue
+
     def abandon(self) -> None:
         """Kill and reap it; fine when it has ended."""
         self._channel.close()
@@ -113,6 +126,11 @@ class Spawned:
                 self.warnings.append(text.decode("utf-8", "replace"))
             elif kind == b"R":
                 ready = True
+            elif kind == b"H":
+                if self._reached is not None:
+                    self._reached(text.decode(), self.pid)
+                self._channel.send(b"G")
+                self._channel.settimeout(READY_SECONDS)
             elif kind == b"B":
                 self.place = text.decode("utf-8", "surrogateescape")
             elif not kind:
@@ -157,10 +175,28 @@ def warn(channel: Socket, text: str) -> None:
     channel.send(b"W" + text.encode("utf-8", "replace")[:MAX_TEXT])
 
 
-def tell_ready(channel: Socket) -> bool:
-    """Wait for the start; False when the process was given up, or its parent is gone."""
+def meet(channel: Socket, stage: str) -> None:
+    """Say that `stage` is reached and wait for the parent, which runs its hooks then; ends the process otherwise."""
+    channel.send(b"H" + stage.encode())
+    if channel.recv(1) != b"G":
+        os._exit(0)  # a hook failed, or the parent is gone
+
+
+def await_start(channel: Socket, gate: int) -> Socket:
+    """Say that the process is ready and wait for its start; returns the conversation from then on.
+
+    With `gate`, a listening socket, whoever comes there starts the process, and the parent need not live. Ends the
+    process where it is given up.
+    """
     channel.send(b"R")
-    return channel.recv(1) == b"S"
+    if gate >= 0:
+        listener = Socket(fileno=gate)
+        channel.close()
+        channel = sockets.accept(listener)
+        listener.close()
+    if channel.recv(1) != b"S":
+        os._exit(0)  # given up, or the parent is gone
+    return channel
 
 
 def report(channel: Socket, subject: tuple[str, str], error: BaseException) -> None:

@@ -26,7 +26,7 @@ def leaves_nothing(runtime: Runtime) -> Iterator[None]:
     """After each test no mount of its is in the host's table, and its cgroups are gone."""
     yield
     assert leftovers.mounts(str(runtime.directory)) == []
-    assert [path for path in leftovers.cgroups("") if "-runtime-" in path.name] == []
+    assert leftovers.cgroups_of_runtimes() == []
 
 
 def set_process(**fields: object) -> Callable[[Spec], None]:

@@ -43,6 +43,12 @@ def cgroups(parent: str) -> list[Path]:
     return found
 
 
+def cgroups_of_runtimes() -> list[Path]:
+    """Those of containers that `tests.support.runtime` made in this run."""
+    beginning = f"{CGROUP.lstrip('/')}-runtime-"
+    return [path for path in cgroups("") if path.name.startswith(beginning)]
+
+
 def processes_in(parent: str) -> list[int]:
     """Processes in the cgroups at and below `parent`."""
     found: set[int] = set()

@@ -13,11 +13,13 @@ import secrets
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corten_shim.cgroups import open_cgroup
 from cortend.oci import capabilities, seccomp_profile
 from cortend.oci.linux_resources import device_rules
 from cortend.oci.runtime_spec import MASKED_PATHS, NETWORK_SYSCTLS, READONLY_PATHS
@@ -90,6 +92,45 @@ class Runtime:
             oom_kills=said["oom_kills"],
             left_open=said["open"],
         )
+
+    @contextmanager
+    def running(self, job: Spec) -> Iterator[Callable[[], int | None]]:
+        """The container of `job` while it runs; what it gives waits for its end and returns the exit code."""
+        child = subprocess.Popen(child_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+        def ended() -> int | None:
+            said, _ = child.communicate(timeout=20 * PATIENCE)
+            code: int | None = json.loads(said)["exit"]
+            return code
+
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(job) + "\n")
+        child.stdin.flush()
+        try:
+            yield ended
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
+
+    @contextmanager
+    def held(self, job: Spec) -> Iterator[int]:
+        """The container of `job` while it waits before its exec: its pid on the host. It ends with the block."""
+        job["hold"] = True
+        child = subprocess.Popen(child_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(job) + "\n")
+        child.stdin.flush()
+        try:
+            yield int(json.loads(child.stdout.readline())["pid"])
+        finally:
+            child.stdin.close()
+            child.wait(20 * PATIENCE)
+            child.stdout.close()
+            cgroup = open_cgroup(job["cgroup"])
+            cgroup.kill()
+            cgroup.remove()
 
     def job(
         self, argv: tuple[str, ...], *, layer: Path | None = None, change: Callable[[Spec], None] | None = None

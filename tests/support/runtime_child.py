@@ -21,7 +21,7 @@ from corten_shim.spawned import Stdio
 
 
 def main() -> None:
-    job: dict[str, Any] = json.loads(sys.stdin.read())
+    job: dict[str, Any] = json.loads(sys.stdin.readline())
     process.become_subreaper()
     open_before = set(os.listdir("/proc/self/fd"))
     said: dict[str, Any] = {"fault": None, "exit": None, "exec": None, "warnings": []}

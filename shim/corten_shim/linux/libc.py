@@ -31,10 +31,30 @@ _NUMBERS = {
     "mount_setattr": 442,
 }
 _OLDER = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "capset": 126},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "capset": 91},
-    "riscv64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "capset": 91},
+    "x86_64": {
+        "capset": 126,
+        "personality": 135,
+        "pivot_root": 155,
+        "set_mempolicy": 238,
+        "keyctl": 250,
+        "ioprio_set": 251,
+        "sched_setattr": 314,
+        "seccomp": 317,
+        "bpf": 321,
+    },
+    "aarch64": {
+        "ioprio_set": 30,
+        "pivot_root": 41,
+        "capset": 91,
+        "personality": 92,
+        "keyctl": 219,
+        "set_mempolicy": 237,
+        "sched_setattr": 274,
+        "seccomp": 277,
+        "bpf": 280,
+    },
 }
+_OLDER["riscv64"] = _OLDER["aarch64"]  # both have the numbers of asm-generic
 _NUMBERS.update(_OLDER.get(os.uname().machine, {}))
 
 _syscall = _libc.syscall
@@ -179,6 +199,11 @@ def by_reference(structure: ctypes.Structure) -> Any:
 
 def size_of(structure: ctypes.Structure) -> int:
     return ctypes.sizeof(structure)
+
+
+def bytes_buffer(data: bytes) -> Any:
+    """A copy of `data` in memory, for `system_call`."""
+    return ctypes.create_string_buffer(data, len(data))
 
 
 def pointer_to(data: bytes) -> tuple[Any, int]:

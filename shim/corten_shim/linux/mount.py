@@ -48,9 +48,14 @@ def attach(tree: int, target: int) -> None:
     system_call("move_mount", tree, b"", target, b"", flags)
 
 
-def set_attributes(tree: int, *, on: int = 0, off: int = 0, propagation: int = 0, recursive: bool = False) -> None:
-    """Change MOUNT_ATTR_* bits and the propagation of the mount `tree`; with `recursive` of all below it."""
-    attributes = MountAttributes(on, off, propagation, 0)
+def set_attributes(
+    tree: int, *, on: int = 0, off: int = 0, propagation: int = 0, recursive: bool = False, user_namespace: int = 0
+) -> None:
+    """Change MOUNT_ATTR_* bits and the propagation of the mount `tree`; with `recursive` of all below it.
+
+    `user_namespace` goes with MOUNT_ATTR_IDMAP: whose map shifts the ids of files.
+    """
+    attributes = MountAttributes(on, off, propagation, user_namespace)
     flags = const.AT_EMPTY_PATH | (const.AT_RECURSIVE if recursive else 0)
     system_call("mount_setattr", tree, b"", flags, by_reference(attributes), size_of(attributes))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+
 from corten_shim.linux import const
 from corten_shim.linux.libc import setns, unshare
 
@@ -15,14 +18,19 @@ FLAGS = {
     "network": const.CLONE_NEWNET,
     "time": const.CLONE_NEWTIME,
 }
-# What an exec'd process joins; the user namespace is the host's.
-EXEC = (
-    const.CLONE_NEWNS
-    | const.CLONE_NEWCGROUP
-    | const.CLONE_NEWUTS
-    | const.CLONE_NEWIPC
-    | const.CLONE_NEWPID
-    | const.CLONE_NEWNET
-)
+_FILES = {"mount": "mnt", "network": "net"}  # in /proc/PID/ns, where they differ
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
-__all__ = ["EXEC", "FLAGS", "setns", "unshare"]
+__all__ = ["FLAGS", "differs", "kind_of", "setns", "unshare"]
+
+
+def kind_of(descriptor: int) -> int:
+    """CLONE_NEW* of the namespace that `descriptor` is open on. Raises OSError (ENOTTY) for what is none."""
+    return int(fcntl.ioctl(descriptor, _NS_GET_NSTYPE))
+
+
+def differs(descriptor: int, kind: str) -> bool:
+    """Whether `descriptor` is open on another namespace than this process's own of that kind (OCI's word)."""
+    own = os.stat(f"/proc/self/ns/{_FILES.get(kind, kind)}")
+    other = os.fstat(descriptor)
+    return (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino)

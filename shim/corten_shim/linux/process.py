@@ -16,6 +16,7 @@ from corten_shim.linux.libc import (
 )
 
 _CAPABILITY_VERSION_3 = 0x20080522
+EVERY_CAPABILITY = (1 << 64) - 1
 
 
 def pidfd_open(pid: int) -> int:
@@ -57,6 +58,17 @@ def set_capabilities(*, effective: int, permitted: int, inheritable: int) -> Non
     system_call("capset", by_reference(header), by_reference(data))  # type: ignore[arg-type]
 
 
+def permitted_capabilities(proc: int, name: str = "self/status") -> int:
+    """What this process may have as bits; `name` is its status below descriptor `proc` (proc_pid_status(5), CapPrm)."""
+    status = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        text = os.read(status, 8192)
+    finally:
+        os.close(status)
+    _, _, rest = text.partition(b"CapPrm:")
+    return int(rest.split(None, 1)[0], 16)
+
+
 def bound_capabilities(mask: int, last: int) -> None:
     """Drop from the bounding set every capability up to `last` that `mask` lacks."""
     for number in range(last + 1):
@@ -70,6 +82,16 @@ def set_ambient(mask: int, last: int) -> None:
     for number in range(last + 1):
         if mask >> number & 1:
             prctl(const.PR_CAP_AMBIENT, const.PR_CAP_AMBIENT_RAISE, number)
+
+
+def act_as(uid: int, gid: int) -> None:
+    """Become `uid` and `gid`, with all capabilities that were permitted before, and no way back."""
+    permitted = permitted_capabilities(const.AT_FDCWD, "/proc/self/status")
+    prctl(const.PR_SET_KEEPCAPS, 1)
+    os.setgroups(())
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    set_capabilities(effective=permitted, permitted=permitted, inheritable=0)
 
 
 def join_session_keyring(name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corten_shim.identity import MAX_FILE, capability_mask, from_spec, look_up
+from corten_shim.identity import MAX_FILE, capability_mask, capability_names, from_spec, look_up
 from corten_shim.linux.errors import RuntimeFault
 
 USERS = """\
@@ -111,8 +111,9 @@ def test_ids_that_the_kernel_takes_for_no_change_are_refused(root: int, user: di
         from_spec(user, root)
 
 
-def test_capabilities_are_bits_and_unknown_ones_are_refused() -> None:
-    assert capability_mask(["CAP_CHOWN", "CAP_KILL"]) == 0b100001
-    assert capability_mask(None) == 0
-    with pytest.raises(RuntimeFault):
-        capability_mask(["CAP_FLY"])
+def test_capabilities_are_bits_and_unknown_ones_are_told() -> None:
+    unknown: set[str] = set()
+    assert capability_mask(["CAP_CHOWN", "CAP_KILL", "CAP_FLY"], unknown) == 0b100001
+    assert unknown == {"CAP_FLY"}
+    assert capability_mask(None, unknown) == 0
+    assert capability_names(0b100001) == ["CAP_CHOWN", "CAP_KILL"]
